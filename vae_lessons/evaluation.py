@@ -1,0 +1,100 @@
+"""Estimates of log p(x), and its exact value where the latent space is a plane."""
+
+import math
+
+import torch
+
+from vae_lessons.data import check_pixels
+
+ROWS_AT_ONCE = 20_000
+
+
+def log_marginal_likelihood(model, x, num_samples, generator=None):
+    """The importance-weighted estimate of log p(x), with draws from the encoder's q.
+
+    ``log mean_k p(x given z_k) p(z_k) / q(z_k given x)``; on average never above log p(x), and
+    rising to it as ``num_samples`` grows.
+
+    Shapes: x (B, D) -> (B,).  Units: nats.
+    Raises: ValueError for pixels that are not (B, D) in [0, 1] or for num_samples below 1.
+    Source: Burda, Grosse & Salakhutdinov (2016), equation 8; chapter "marginal_likelihood".
+    """
+    def log_weights(x):
+        z, log_qz_x = model.sample_posterior(x, generator)
+        return model.log_px_z(x, z) + model.log_pz(z) - log_qz_x
+
+    return _log_mean_over_samples(log_weights, x, num_samples)
+
+
+def log_marginal_from_prior(model, x, num_samples, latent_dim, generator=None):
+    """The naive Monte Carlo estimate of log p(x), with draws from the prior N(0, I).
+
+    Shapes: x (B, D) -> (B,).  Units: nats.
+    Raises: ValueError for pixels that are not (B, D) in [0, 1] or for num_samples below 1.
+    Source: chapter "marginal_likelihood".
+    """
+    def log_likelihoods(x):
+        z = torch.randn(len(x), latent_dim, generator=generator, device=x.device, dtype=x.dtype)
+        return model.log_px_z(x, z)
+
+    return _log_mean_over_samples(log_likelihoods, x, num_samples)
+
+
+@torch.no_grad()
+def _log_mean_over_samples(log_weights, x, num_samples):
+    """Log of the mean over samples of exp(log_weights), in chunks of constant memory."""
+    check_pixels(x)
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}: at least one sample is needed")
+    total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
+    at_once = max(1, ROWS_AT_ONCE // max(1, len(x)))
+    for start in range(0, num_samples, at_once):
+        count = min(at_once, num_samples - start)
+        drawn = log_weights(x.repeat(count, 1)).view(count, len(x))  # (K, B)
+        total = torch.logaddexp(total, drawn.double().logsumexp(dim=0))
+    return (total - math.log(num_samples)).to(x.dtype)
+
+
+def plane_grid(half_width=6.0, step=0.05):
+    """The points of a square grid over a 2-D latent space, centred on zero.
+
+    Shapes: -> z (G, 2), row by row from the lower left.
+    Raises: ValueError if half_width or step is not positive.
+    """
+    if not (half_width > 0 and step > 0):
+        raise ValueError(f"half_width {half_width} and step {step} must both be positive")
+    count = 2 * round(half_width / step) + 1
+    axis = torch.linspace(-half_width, half_width, count)
+    return torch.cartesian_prod(axis, axis).flip(1)
+
+
+@torch.no_grad()
+def log_joint_on_grid(model, x, z):
+    """log p(x given z) + log p(z) of every image at every point of a grid.
+
+    Shapes: x (B, D), z (G, L) -> (B, G).  Units: nats.
+    """
+    parts = []
+    for z_part in z.split(ROWS_AT_ONCE // max(1, len(x)) + 1):
+        count = len(z_part)
+        log_px_z = model.log_px_z(x.repeat_interleave(count, 0), z_part.repeat(len(x), 1))
+        parts.append(log_px_z.view(len(x), count) + model.log_pz(z_part))
+    return torch.cat(parts, dim=1)
+
+
+def log_marginal_on_grid(model, x, half_width=6.0, step=0.05):
+    """log p(x) by adding up the joint density over a grid of a 2-D latent space.
+
+    The sum times ``step ** 2`` is the integral, as exact as the step is small beside the width
+    of the posterior: halve the step to see what is left to gain.
+
+    Shapes: x (B, D) -> (B,) in float64.  Units: nats.
+    Raises: ValueError for pixels that are not (B, D) in [0, 1].
+    Source: the rectangle rule; chapter "marginal_likelihood".
+    """
+    check_pixels(x)
+    total = torch.full((len(x),), -math.inf, dtype=torch.float64)
+    for z in plane_grid(half_width, step).split(ROWS_AT_ONCE):
+        joint = log_joint_on_grid(model, x, z).double()
+        total = torch.logaddexp(total, joint.logsumexp(dim=1))
+    return total + 2 * math.log(step)

@@ -1,0 +1,137 @@
+"""Models that several chapters use: trained once, then found again in a cache.
+
+Whoever opens one chapter alone waits for its training and gets the same model. The key of a
+stored model holds the recipe, the images, the source code it was made with and the version of
+torch, so that a change in any of them trains anew.
+"""
+
+import hashlib
+import inspect
+import pathlib
+import re
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from vae_lessons.autoencoder import Autoencoder, negative_squared_error
+from vae_lessons.classifier import Classifier, fit_classifier
+from vae_lessons.data import as_vectors, data_folder
+from vae_lessons.elbo import elbo_terms
+from vae_lessons.progress import Progress
+from vae_lessons.training import Epoch, cosine, fit, history_line, matmul_precision
+from vae_lessons.vae import VAE, mean_image_logits
+
+PACKAGE = pathlib.Path(__file__).parent
+
+
+def plane_vae(train, test):
+    """A VAE with a 2-D latent space, and its history; binarised pixels.
+
+    Shapes: train, test are ``data.Digits``.  Source: chapter "latent_space".
+    """
+    def build(x):
+        return VAE(x.shape[1], 400, 2, layers=2, activation=nn.GELU,
+                   output_bias=mean_image_logits(x))
+
+    def learn(model, x, test_x):
+        return fit(model, x, elbo_terms, epochs=10, learning_rate=3e-3, schedule=cosine(),
+                   binarized=True, test_images=test_x, precision="medium", brief=True)
+
+    return train_once("plane_vae", build, learn, train, test)
+
+
+def improved_vae(train, test):
+    """The classic VAE, 784-400-20, trained better at the same cost; binarised pixels.
+
+    Shapes: train, test are ``data.Digits``.  Source: chapter "training".
+    """
+    def build(x):
+        return VAE(x.shape[1], 400, 20, activation=nn.GELU, output_bias=mean_image_logits(x))
+
+    def learn(model, x, test_x):
+        return fit(model, x, elbo_terms, epochs=10, learning_rate=5e-3, schedule=cosine(),
+                   binarized=True, test_images=test_x, precision="medium", brief=True)
+
+    return train_once("improved_vae", build, learn, train, test)
+
+
+def plane_autoencoder(train, test):
+    """A plain autoencoder with a code of two numbers, and its history; grey pixels.
+
+    Shapes: train, test are ``data.Digits``.  Source: chapter "autoencoder".
+    """
+    def build(x):
+        return Autoencoder(x.shape[1], 400, 2, layers=2, activation=nn.GELU)
+
+    def learn(model, x, test_x):
+        return fit(model, x, negative_squared_error, epochs=6, learning_rate=2e-3,
+                   schedule=cosine(), test_images=test_x, precision="medium", brief=True)
+
+    return train_once("plane_autoencoder", build, learn, train, test)
+
+
+def judge(train, test):
+    """The classifier that judges samples throughout the book.
+
+    Shapes: train, test are ``data.Digits`` of 28 x 28 pixels.  Source: chapter "autoencoder".
+    """
+    def learn(model, x, test_x):
+        with matmul_precision("medium"):
+            fit_classifier(model, x, train.labels, epochs=3)
+        return []
+
+    model, _ = train_once("judge", lambda x: Classifier(), learn, train, test)
+    return model
+
+
+def train_once(name, build, learn, train, test):
+    """The model and history of ``learn(build(x), x, test_x)``, from the cache if they are there.
+
+    A lock keeps two notebooks from training the same model at once, and a file is put in place
+    only when it is whole.
+    """
+    x, test_x = as_vectors(train.images), as_vectors(test.images)
+    torch.manual_seed(0)
+    model = build(x)
+    folder = data_folder() / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}-{_key(build, learn, train.images, test.images)}.pt"
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            history = learn(model, x, test_x)
+            _store(file, model, history)
+            return model, history
+    stored = torch.load(file, weights_only=True)
+    model.load_state_dict(stored["parameters"])
+    history = [Epoch(*epoch) for epoch in stored["history"]]
+    if history:
+        Progress(1).finish(history_line(history))
+    return model.eval(), history
+
+
+def _store(file, model, history):
+    unfinished = file.with_suffix(".unfinished")
+    parameters = {name: value.cpu() for name, value in model.state_dict().items()}
+    history = [list(epoch) for epoch in history]
+    torch.save({"parameters": parameters, "history": history}, unfinished)
+    unfinished.replace(file)
+
+
+def _key(build, learn, *images):
+    """A digest of everything that a stored model depends on."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    for part in (build, learn):
+        digest.update(inspect.getsource(part).encode())
+    for source in sorted(_modules_behind("recipes") - {"recipes"}):
+        digest.update((PACKAGE / f"{source}.py").read_bytes())
+    for pixels in images:
+        digest.update(pixels.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _modules_behind(word):
+    """The names of a module of this package and of all that it imports, near or far."""
+    source = (PACKAGE / f"{word}.py").read_text(encoding="utf-8")
+    imported = re.findall(r"^from vae_lessons\.(\w+) import", source, re.MULTILINE)
+    return {word}.union(*map(_modules_behind, imported))
