@@ -45,7 +45,7 @@ clean:
 	@echo 'Clean. The environment .venv stays (make distclean removes it too).'
 
 distclean: clean
-	@rm -rf .venv
+	@rm -rf .venv .cache
 	@echo 'The environment is gone as well.'
 
 .venv/ready: requirements.txt pyproject.toml

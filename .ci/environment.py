@@ -67,4 +67,7 @@ def torch_requirements():
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. Run the same command again to go on.")

@@ -1,9 +1,9 @@
 """Run every notebook whose result is out of date, once, and fill the book's cache with the results.
 
-A result is out of date when the notebook, the package, the Python environment or the data has
-changed since. The executed copies lie in _executed/, at the depth of book/, so that paths in them
-mean the same. They go into the cache that `jupyter-book build .` reads, which alone would not
-notice a change in the package.
+A result is out of date when the notebook's code, the package, the Python environment or the data
+has changed since; prose can be edited without running anything. The executed copies lie in
+_executed/, at the depth of book/, so that paths in them mean the same. They go into the cache that
+`jupyter-book build .` reads, which alone would not notice a change in the package.
 """
 
 import hashlib
@@ -41,9 +41,8 @@ def main():
     keys = all_keys(notebooks, source)
     remove_strangers(keys)
     stale = [path for path in notebooks if path.name not in finished(keys)]
+    print(f"{len(stale)} of {len(notebooks)} notebooks have to be run with this code and data.")
     status = run(stale, keys) if stale else 0
-    if not stale:
-        print(f"All {len(notebooks)} notebooks have been run with this code and data already.")
     fill_cache(finished(keys))
     return status
 
@@ -65,10 +64,16 @@ def starting_order(path):
 def all_keys(notebooks, source):
     """A key for each notebook's name; it changes with all that the result depends on."""
     package = [path.read_bytes() for path in sorted((ROOT / "vae_lessons").glob("*.*"))]
-    versions = sorted(f"{each.name}=={each.version}" for each in distributions())
+    versions = sorted({f"{each.name}=={each.version}" for each in distributions()})
     around = [platform.python_version(), source, *versions]
     shared = digest(*package, *(text.encode() for text in around))
-    return {path.name: digest(path.read_bytes(), shared.encode()) for path in notebooks}
+    return {path.name: digest(code_text(path), shared.encode()) for path in notebooks}
+
+
+def code_text(path):
+    """All code of a notebook, and the tags of its cells, as one byte string."""
+    cells = [(cell.source, cell.metadata.get("tags")) for cell in code_cells(read(path))]
+    return json.dumps(cells).encode()
 
 
 def digest(*parts):
@@ -95,7 +100,7 @@ def remove_strangers(keys):
 
 def run(stale, keys):
     """Run these notebooks under pytest and record those that ran to their end."""
-    print(f"Running {len(stale)} notebooks, {WORKERS} at a time. All of them take 5 to 10 minutes.")
+    print(f"Running them, {WORKERS} at a time. All of the book's take 5 to 10 minutes.", flush=True)
     copies = [Path(shutil.copy(path, EXECUTED)) for path in stale]
     try:
         return subprocess.run(pytest_command(copies), cwd=ROOT, env=strict_environment()).returncode
@@ -121,7 +126,7 @@ def strict_environment():
 
 def ran_to_its_end(path):
     """Whether every code cell of an executed notebook has run."""
-    cells = [cell for cell in read(path).cells if cell.cell_type == "code" and cell.source]
+    cells = [cell for cell in code_cells(read(path)) if cell.source]
     return all(cell.execution_count for cell in cells) and not any(map(failed, cells))
 
 
@@ -136,11 +141,21 @@ def fill_cache(names):
     cache = get_cache(CACHE)
     cache.clear_cache()
     for name in sorted(names):
-        notebook = read(EXECUTED / name)
-        for cell in notebook.cells:
-            cell.metadata.pop("execution", None)  # times: the cache would not know the notebook
-        bundle = CacheBundleIn(notebook, uri=str(BOOK / name))
+        bundle = CacheBundleIn(with_results(name), uri=str(BOOK / name))
         cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+def with_results(name):
+    """The notebook as it stands in book/, with the outputs of its executed copy."""
+    notebook = read(BOOK / name)
+    for cell, executed in zip(code_cells(notebook), code_cells(read(EXECUTED / name))):
+        cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
+    return notebook
+
+
+def code_cells(notebook):
+    """The code cells of a notebook."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def read(path):

@@ -24,9 +24,12 @@ def path_of(word):
     return ROOT / "book" / f"{word}.ipynb"
 
 
-def cells_of(word, kind="code"):
-    cells = notebooks.read(path_of(word))["cells"]
-    return [cell for cell in cells if cell["cell_type"] == kind]
+def cells_of(word):
+    return code_cells(path_of(word))
+
+
+def code_cells(path):
+    return [cell for cell in notebooks.read(path)["cells"] if cell["cell_type"] == "code"]
 
 
 def code_of(word):
@@ -109,8 +112,8 @@ def test_executed_figures_have_words_too(word):
     executed = ROOT / "_executed" / f"{word}.ipynb"
     if not executed.exists():
         pytest.skip("not executed yet")
-    for cell in notebooks.read(executed)["cells"]:
-        data = [output.get("data", {}) for output in cell.get("outputs", [])]
+    for cell, run in zip(cells_of(word), code_cells(executed)):
+        data = [output.get("data", {}) for output in run["outputs"]]
         shown = [each for each in data if "image/png" in each]
         alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt")
         assert alt or not shown, f"{cell['id']}: mystnb.image.alt is missing"

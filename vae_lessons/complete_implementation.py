@@ -59,12 +59,12 @@ def load(folder, train):
     return images.view(-1, 784) / 255
 
 
-def main(folder="data"):
+def main(folder="data", epochs=10):
     torch.manual_seed(0)
     train_images, test_images = load(folder, True), load(folder, False)
     model = VAE()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for epoch in range(1, 11):
+    for epoch in range(1, epochs + 1):
         train_loss = train(model, optimizer, train_images)
         print(f"epoch {epoch:2d}  train {train_loss:.2f}  test {test(model, test_images):.2f}")
     with torch.no_grad():
@@ -74,4 +74,4 @@ def main(folder="data"):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:2])

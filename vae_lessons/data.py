@@ -44,7 +44,7 @@ class Digits(NamedTuple):
     """Pictures with their labels.
 
     Shapes: images (N, H, W) uint8, or (N, H, W, 3) in colour; labels (N,) int64.  ``source`` is
-    "MNIST", "drawn digits" or the name of a folder.
+    "MNIST", "drawn digits" or, for example, 'folder "cats"'.
     """
 
     images: torch.Tensor
@@ -105,7 +105,7 @@ def load_pictures(folder, split="train"):
         )
     chosen = (torch.arange(len(paths)) % 7 == 6) == (split == "test")
     images = _read_all(paths)[chosen]
-    digits = Digits(images, torch.tensor(labels)[chosen], folder.resolve().name)
+    digits = Digits(images, torch.tensor(labels)[chosen], f'folder "{folder.resolve().name}"')
     _announce(digits, split)
     return digits
 
@@ -169,10 +169,8 @@ def _announce(digits, split):
     num, height, width = digits.images.shape[:3]
     colour = "colour" if digits.images.dim() == 4 else "grey"
     kind = "training" if split == "train" else "test"
-    source = digits.source
-    if source not in ("MNIST", "drawn digits"):
-        source = f'folder "{source}"'
-    _say_once(f"Data: {source}, {num:,} {kind} images of {height} x {width} {colour} pixels.")
+    size = f"{height} x {width} {colour} pixels"
+    _say_once(f"Data: {digits.source}, {num:,} {kind} images of {size}.")
 
 
 def _say_once(text):
@@ -329,7 +327,8 @@ def _fetch_all(mirror, archives, folder, news):
     except urllib.error.HTTPError as error:
         news.put(str(error))  # "HTTP Error 404: Not Found"
     except (OSError, http.client.HTTPException) as error:
-        news.put(str(getattr(error, "reason", error)))
+        cause = getattr(error, "reason", error)
+        news.put(getattr(cause, "strerror", None) or str(cause))
 
 
 def _fetch(url, path, news):

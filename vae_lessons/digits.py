@@ -143,10 +143,7 @@ def _pen_paths(labels, generator):
     paths = torch.empty(len(labels), POSITIONS, 2)
     for label, ways in WAYS.items():
         members = (labels == label).nonzero()[:, 0]
-        shares = torch.tensor([float(share) for share, _, _ in ways])
-        if len(members) == 0:
-            continue
-        choice = torch.multinomial(shares, len(members), replacement=True, generator=generator)
+        choice = _choose(ways, len(members), generator)
         for index, (_, points, strokes) in enumerate(ways):
             chosen = members[choice == index]
             points = torch.tensor(points)
@@ -155,12 +152,17 @@ def _pen_paths(labels, generator):
     return paths
 
 
+def _choose(ways, num, generator):
+    """The index of a way of writing (num,), each as often as its share says."""
+    shares = torch.tensor([float(share) for share, _, _ in ways])
+    chance = torch.rand(num, generator=generator)
+    return torch.searchsorted(shares.cumsum(0) / shares.sum(), chance)
+
+
 def _spline(points, strokes):
     """The matrix (P, C) that turns C points into P pen positions, evenly along the strokes."""
     fine = torch.cat([_catmull_rom(list(stroke), len(points)) for stroke in strokes])
     steps = (fine @ points).diff(dim=0).norm(dim=1)
-    lifted = torch.tensor([len(stroke) - 1 for stroke in strokes]).cumsum(0)[:-1] * 40
-    steps[lifted - 1] = 0  # no ink on the way from one stroke to the next
     along = torch.cat([torch.zeros(1), steps.cumsum(0)])
     wanted = torch.linspace(0, float(along[-1]), POSITIONS)
     return fine[torch.searchsorted(along, wanted - 1e-6)]
@@ -183,25 +185,21 @@ def _catmull_rom(stroke, num_points):
 
 
 def _warp(paths, generator):
-    """Paths bent by a smooth random field: a hand's own proportions."""
+    """Paths bent by three smooth random waves in each direction: a hand's own proportions."""
     num = len(paths)
-    waves = _normal((num, 2, 2, 3), 0, 0.05, generator)  # (N, along, moved, waves)
-    x, y = paths[..., 0], paths[..., 1]
+    x, y = paths[..., 0:1], paths[..., 1:2]  # (N, P, 1)
     bent = paths.clone()
-    for k in range(3):
-        phase = math.tau * torch.rand(num, 2, 1, generator=generator)
-        rate = 1.5 * (k + 1)
-        across = torch.sin(rate * y + phase[:, 0])[..., None]
-        down = torch.sin(rate * x + phase[:, 1])[..., None]
-        size = 1 / (k + 1)
-        bent += size * (across * waves[:, None, 0, :, k] + down * waves[:, None, 1, :, k])
+    for k in (1, 2, 3):
+        phase = math.tau * torch.rand(2, num, 1, 1, generator=generator)
+        along_y, along_x = _normal((2, num, 1, 2), 0, 0.05 / k, generator)
+        bent += along_y * torch.sin(1.5 * k * y + phase[0])
+        bent += along_x * torch.sin(1.5 * k * x + phase[1])
     return bent
 
 
 def _lean(paths, slant, generator):
-    """Paths made narrower or wider, turned a little, then sheared by ``slant``."""
-    num = len(paths)
-    stretch = _normal((num, 1), -0.13, 0.17, generator).exp()
+    """Paths made narrower or wider, then sheared by ``slant``."""
+    stretch = _normal((len(paths), 1), -0.13, 0.17, generator).exp()
     x, y = paths[..., 0] * stretch, paths[..., 1]
     return torch.stack([x - slant[:, None] * y, y], dim=-1)
 

@@ -63,8 +63,8 @@ def plane_grid(half_width=6.0, step=0.05):
     """
     if not (half_width > 0 and step > 0):
         raise ValueError(f"half_width {half_width} and step {step} must both be positive")
-    count = 2 * round(half_width / step) + 1
-    axis = torch.linspace(-half_width, half_width, count)
+    steps = round(half_width / step)
+    axis = step * torch.arange(-steps, steps + 1)
     return torch.cartesian_prod(axis, axis).flip(1)
 
 
@@ -93,8 +93,8 @@ def log_marginal_on_grid(model, x, half_width=6.0, step=0.05):
     Source: the rectangle rule; chapter "marginal_likelihood".
     """
     check_pixels(x)
-    total = torch.full((len(x),), -math.inf, dtype=torch.float64)
-    for z in plane_grid(half_width, step).split(ROWS_AT_ONCE):
+    total = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
+    for z in plane_grid(half_width, step).to(x).split(ROWS_AT_ONCE):
         joint = log_joint_on_grid(model, x, z).double()
         total = torch.logaddexp(total, joint.logsumexp(dim=1))
     return total + 2 * math.log(step)

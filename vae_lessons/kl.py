@@ -1,6 +1,6 @@
 """Kullback-Leibler divergences between Gaussians, in nats."""
 
-import torch
+import math
 
 
 def _check_same_shape(mu, log_var):
@@ -19,7 +19,8 @@ def kl_per_dimension(mu, log_var):
     Source: Kingma & Welling (2014), appendix B; chapter "kl".
     """
     _check_same_shape(mu, log_var)
-    return 0.5 * (mu.square() + log_var.exp() - 1.0 - log_var)
+    # expm1(x) is exp(x) - 1 without its rounding error, which would let tiny KLs fall below zero
+    return 0.5 * (mu.square() + log_var.expm1() - log_var)
 
 
 def kl_to_standard_normal(mu, log_var):
@@ -38,5 +39,5 @@ def gaussian_log_density(z, mu, log_var):
     Shapes: z, mu, log_var (B, L), or any that broadcast -> (B,).  Units: nats.
     Source: chapter "kl".
     """
-    log_two_pi = torch.log(torch.tensor(2 * torch.pi, dtype=z.dtype, device=z.device))
-    return -0.5 * (log_two_pi + log_var + (z - mu).square() / log_var.exp()).sum(dim=-1)
+    squares = (z - mu).square() / log_var.exp()
+    return -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(dim=-1)

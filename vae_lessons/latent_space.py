@@ -12,8 +12,9 @@ def reconstruct(model, x, generator=None):
 
 def sample_prior(model, num, latent_dim, generator=None):
     """Pixel means of ``num`` draws z from the prior N(0, I): (num, D)."""
+    z = torch.randn(num, latent_dim, generator=generator).to(next(model.parameters()).device)
     with torch.no_grad():
-        return torch.sigmoid(model.decode(torch.randn(num, latent_dim, generator=generator)))
+        return torch.sigmoid(model.decode(z))
 
 
 def interpolate(start, end, steps):
@@ -66,10 +67,15 @@ def nearest_neighbour_accuracy(codes, labels, test_codes, test_labels, neighbour
     """The share of test codes whose nearest neighbours, by majority, have the right label.
 
     Shapes: codes (N, L), labels (N,), test_codes (M, L), test_labels (M,) -> float.
-    Raises: ValueError if there are fewer codes than neighbours.
+    Raises: ValueError if there are fewer codes than neighbours, or not one label for each code.
     """
     if len(codes) < neighbours:
         raise ValueError(f"{len(codes)} codes are too few for {neighbours} neighbours")
+    if len(test_codes) != len(test_labels) or len(test_codes) == 0:
+        raise ValueError(
+            f"got {len(test_codes)} test codes and {len(test_labels)} test labels: "
+            "give one label for each code, and at least one"
+        )
     right = 0
     for part, wanted in zip(test_codes.split(500), test_labels.split(500), strict=True):
         nearest = torch.cdist(part, codes).topk(neighbours, largest=False).indices

@@ -36,7 +36,7 @@ def gaussian_log_likelihood(x, mean, log_var):
     Source: Kingma & Welling (2014), appendix C.2; chapter "likelihoods".
     """
     _check_same_shape(x, mean, "mean")
-    squares = (x - mean).square() / torch.as_tensor(log_var).exp()
+    squares = (x - mean).square() / torch.as_tensor(log_var, dtype=x.dtype).exp()
     return -0.5 * (squares + log_var + math.log(2 * math.pi)).sum(dim=1)
 
 
@@ -83,7 +83,7 @@ def discretized_logistic_log_likelihood(x, mean, log_scale, levels=256):
     """
     _check_same_shape(x, mean, "mean")
     half_bin = 0.5 / (levels - 1)
-    inverse_scale = torch.exp(-torch.as_tensor(log_scale))
+    inverse_scale = torch.exp(-torch.as_tensor(log_scale, dtype=x.dtype))
     upper = (x - mean + half_bin) * inverse_scale
     lower = (x - mean - half_bin) * inverse_scale
     # sigmoid(b) - sigmoid(a) = sigmoid(b) * sigmoid(-a) * (1 - exp(a - b)), without cancellation

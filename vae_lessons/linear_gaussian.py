@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from vae_lessons.kl import gaussian_log_density, kl_to_standard_normal
 from vae_lessons.likelihoods import gaussian_log_likelihood
@@ -74,7 +75,9 @@ class LinearGaussian(nn.Module):
         check_rows(x, len(self.bias))
         identity = torch.eye(len(self.bias), dtype=x.dtype)
         covariance = self.weight @ self.weight.T + self.log_var.exp() * identity
-        return torch.distributions.MultivariateNormal(self.bias, covariance).log_prob(x)
+        # torch's own checks would refuse an empty batch
+        marginal = MultivariateNormal(self.bias, covariance, validate_args=False)
+        return marginal.log_prob(x)
 
     def exact_posterior(self, x):
         """p(z given x), the same covariance for every x: (B, D) -> mean (B, L), (L, L)."""
@@ -87,9 +90,9 @@ class LinearGaussian(nn.Module):
         """KL from q(z given x) to the exact posterior, in closed form: (B, D) -> (B,) in nats."""
         mu, log_var = self.encode(x)
         mean, covariance = self.exact_posterior(x)
-        posterior = torch.distributions.MultivariateNormal(mean, covariance)
-        q = torch.distributions.MultivariateNormal(mu, torch.diag_embed(log_var.exp()))
-        return torch.distributions.kl_divergence(q, posterior)
+        posterior = MultivariateNormal(mean, covariance, validate_args=False)
+        q = MultivariateNormal(mu, torch.diag_embed(log_var.exp()), validate_args=False)
+        return kl_divergence(q, posterior)
 
     @torch.no_grad()
     def use_exact_posterior(self):

@@ -1,7 +1,7 @@
 """Models that several chapters use: trained once, then found again in a cache.
 
 Whoever opens one chapter alone waits for its training and gets the same model. The key of a
-stored model holds the recipe, the images, the source code it was made with and the version of
+stored model holds the recipe, the data, the source code it was made with and the version of
 torch, so that a change in any of them trains anew.
 """
 
@@ -36,7 +36,7 @@ def plane_vae(train, test):
 
     def learn(model, x, test_x):
         return fit(model, x, elbo_terms, epochs=10, learning_rate=3e-3, schedule=cosine(),
-                   binarized=True, test_images=test_x, precision="medium", brief=True)
+                   binarized=True, test_images=test_x, precision="medium", name="plane_vae")
 
     return train_once("plane_vae", build, learn, train, test)
 
@@ -51,7 +51,7 @@ def improved_vae(train, test):
 
     def learn(model, x, test_x):
         return fit(model, x, elbo_terms, epochs=10, learning_rate=5e-3, schedule=cosine(),
-                   binarized=True, test_images=test_x, precision="medium", brief=True)
+                   binarized=True, test_images=test_x, precision="medium", name="improved_vae")
 
     return train_once("improved_vae", build, learn, train, test)
 
@@ -66,7 +66,8 @@ def plane_autoencoder(train, test):
 
     def learn(model, x, test_x):
         return fit(model, x, negative_squared_error, epochs=6, learning_rate=2e-3,
-                   schedule=cosine(), test_images=test_x, precision="medium", brief=True)
+                   schedule=cosine(), test_images=test_x, precision="medium",
+                   name="plane_autoencoder")
 
     return train_once("plane_autoencoder", build, learn, train, test)
 
@@ -96,7 +97,7 @@ def train_once(name, build, learn, train, test):
     model = build(x)
     folder = data_folder() / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}-{_key(build, learn, train.images, test.images)}.pt"
+    file = folder / f"{name}-{_key(build, learn, train.images, train.labels, test.images)}.pt"
     with FileLock(f"{file}.lock"):
         if not file.exists():
             history = learn(model, x, test_x)
@@ -106,7 +107,7 @@ def train_once(name, build, learn, train, test):
     model.load_state_dict(stored["parameters"])
     history = [Epoch(*epoch) for epoch in stored["history"]]
     if history:
-        Progress(1).finish(history_line(history))
+        Progress(1).finish(history_line(history, name))
     return model.eval(), history
 
 
@@ -118,15 +119,15 @@ def _store(file, model, history):
     unfinished.replace(file)
 
 
-def _key(build, learn, *images):
+def _key(build, learn, *data):
     """A digest of everything that a stored model depends on."""
     digest = hashlib.sha256(torch.__version__.encode())
     for part in (build, learn):
         digest.update(inspect.getsource(part).encode())
     for source in sorted(_modules_behind("recipes") - {"recipes"}):
         digest.update((PACKAGE / f"{source}.py").read_bytes())
-    for pixels in images:
-        digest.update(pixels.numpy().tobytes())
+    for tensor in data:
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -20,12 +20,20 @@ def reparameterize(mu, log_var, generator=None):
 
 
 def score_function_gradient(loss, mu, sigma, z, baseline=0.0):
-    """Estimates of the gradient of ``E[loss(z)]`` with respect to mu, one per draw.
+    """Estimates of the gradient of ``E[loss(z)]`` with respect to mu, one for each draw z.
 
-    The score function of ``N(mu, sigma^2)`` is ``(z - mu) / sigma^2``; the estimate is
-    ``(loss(z) - baseline) * score`` and needs no derivative of the loss.
+    The score of ``N(mu, sigma^2)`` is ``(z - mu) / sigma^2``; the estimate is
+    ``(loss(z) - baseline) * score`` and needs no derivative of the loss. It stays unbiased as
+    long as the baseline does not depend on the draw that it is subtracted for.
 
-    Shapes: loss, z, mu, sigma broadcast against each other, e.g. loss (K, 1) and z (K, L).
+    Shapes: z (..., L), loss (...), one for each draw; mu, sigma broadcast to z, baseline to loss
+    -> (..., L).
+    Raises: ValueError if there is not one loss for each draw.
     Source: Williams (1992); chapter "reparameterization".
     """
-    return (loss - baseline) * (z - mu) / sigma**2
+    if loss.shape != z.shape[:-1]:
+        raise ValueError(
+            f"loss has shape {tuple(loss.shape)} and z {tuple(z.shape)}: "
+            f"give one loss for each draw, {tuple(z.shape[:-1])}"
+        )
+    return (loss - baseline)[..., None] * (z - mu) / sigma**2

@@ -13,8 +13,11 @@ def source_without_docstring(thing):
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
-            for number in range(node.body[0].lineno - 1, node.body[0].end_lineno):
+            docstring, *rest = node.body
+            for number in range(docstring.lineno - 1, docstring.end_lineno):
                 lines[number] = None
+            if not rest:  # a body must not be empty
+                lines[docstring.lineno - 1] = " " * docstring.col_offset + "..."
     kept = [line for line in lines if line is not None]
     return "\n".join(kept).strip() + "\n"
 

@@ -66,7 +66,7 @@ def cosine(warm_up_fraction=0.02):
 def fit(
     model, images, objective, *, epochs, batch_size=128, learning_rate=1e-3,
     schedule=constant, kl_weight=constant, binarized=False, test_images=None,
-    device=None, precision="highest", seed=0, brief=False,
+    device=None, precision="highest", seed=0, name=None,
 ):
     """Trains the model with Adam and returns the history: an ``Epoch`` for each epoch.
 
@@ -76,7 +76,8 @@ def fit(
     learning rate and for the KL. ``binarized`` draws black and white pixels anew for each batch.
     ``device``, such as "cuda", moves the model and the images there. ``precision`` is that of
     matrix products, as in ``torch.set_float32_matmul_precision``: "medium" is faster on
-    processors that multiply shorter floats. Progress leaves a table, or one line if ``brief``.
+    processors that multiply shorter floats. Progress leaves a table; with a ``name``, one line that
+    begins with it.
 
     Shapes: images, test_images (N, D), values in [0, 1].
     Raises: ValueError for images of another shape, none at all, NaN or values outside [0, 1],
@@ -113,7 +114,7 @@ def fit(
         history.append(Epoch(number, *train, *test, time.perf_counter() - started))
         _check_finite(history[-1], learning_rate)
     model.eval()
-    progress.finish(*([history_line(history)] if brief else history_tables(history)))
+    progress.finish(*([history_line(history, name)] if name else history_tables(history)))
     return history
 
 
@@ -154,12 +155,13 @@ def matmul_precision(precision):
         torch.set_float32_matmul_precision(before)
 
 
-def history_line(history):
-    """A history in one sentence."""
+def history_line(history, name):
+    """The history of the model with this name, in one line."""
     last, seconds = history[-1], sum(epoch.seconds for epoch in history)
     what, unit = ("−ELBO", " nats") if last.kl else ("loss", "")
-    return (f"Trained for {last.number} epochs in {seconds:.0f} s: {what} {last.loss:.2f}{unit} "
-            f"per image, on test images {last.test_loss:.2f}.")
+    tested = "" if math.isnan(last.test_loss) else f", on test images {last.test_loss:.2f}"
+    return (f"{name}: trained for {last.number} epochs in {seconds:.0f} s, {what} "
+            f"{last.loss:.2f}{unit} per image{tested}.")
 
 
 def history_tables(history):

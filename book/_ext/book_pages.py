@@ -2,7 +2,8 @@
 
 import re
 
-SECTION = re.compile(r"^(Shapes|Units|Raises|Source): +")
+SECTION = re.compile(r"(Shapes|Units|Raises|Source): +")
+BEFORE_SECTION = re.compile(r" +(?=(?:Shapes|Units|Raises|Source): )")
 
 
 def show_repository_buttons(app, config):
@@ -38,7 +39,7 @@ def mentions_thebe(script):
 def list_sections(app, what, name, obj, options, lines):
     """Show the sections of a docstring (Shapes, Raises, Source) as a list of fields."""
     listed, inside = [], False
-    for line in lines:
+    for line in one_section_a_line(lines):
         match = SECTION.match(line)
         if match and not inside:
             listed.append("")
@@ -46,6 +47,11 @@ def list_sections(app, what, name, obj, options, lines):
         text = f":{match[1]}: {line[match.end() :]}" if match else line
         listed.append("    " + line.lstrip() if inside and not match else text)
     lines[:] = listed
+
+
+def one_section_a_line(lines):
+    """The lines of a docstring, parted where a second section begins in a line."""
+    return [part for line in lines for part in BEFORE_SECTION.split(line)]
 
 
 def skip_tuple_fields(app, what, name, obj, skip, options):

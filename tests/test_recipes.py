@@ -1,0 +1,260 @@
+"""Models that are trained once: what the key of a stored model holds, and what comes back."""
+
+import shutil
+import threading
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from vae_lessons import recipes
+from vae_lessons.autoencoder import Autoencoder
+from vae_lessons.classifier import Classifier
+from vae_lessons.data import Digits, as_vectors, data_folder
+from vae_lessons.recipes import improved_vae, judge, plane_autoencoder, plane_vae, train_once
+from vae_lessons.training import Epoch
+from vae_lessons.vae import VAE
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_LESSONS_DATA", str(tmp_path / "cache"))
+
+
+def digits(num=12, seed=0, side=4):
+    generator = torch.Generator().manual_seed(seed)
+    two = torch.randint(0, 256, (2, side, side), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(num) % 2
+    return Digits(two[labels], labels, "two random pictures")
+
+
+TRAIN, TEST = digits(), digits(6, seed=1)
+LEARNED = []  # one entry for each training
+
+
+@pytest.fixture(autouse=True)
+def nothing_learned():
+    LEARNED.clear()
+
+
+def build(x):
+    return nn.Linear(x.shape[1], 2)
+
+
+def learn(model, x, test_x):
+    LEARNED.append((x, test_x))
+    with torch.no_grad():
+        model.weight += x.mean()
+    return [Epoch(1, -3.0, 1.0, -4.0, 1.5, 0.25)]
+
+
+def trained(name="tiny", build=build, learn=learn, train=TRAIN, test=TEST):
+    return train_once(name, build, learn, train, test)
+
+
+def values(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def stored(pattern="*.pt"):
+    return sorted(file.name for file in (data_folder() / "models").glob(pattern))
+
+
+# Once
+
+
+def test_the_second_call_loads_the_same_model():
+    model, history = trained()
+    again, same_history = trained()
+    assert len(LEARNED) == 1
+    assert values(model).equal(values(again))
+    assert history == same_history == [Epoch(1, -3.0, 1.0, -4.0, 1.5, 0.25)]
+    assert isinstance(same_history[0], Epoch)
+    assert not again.training
+    assert len(stored()) == 1 and stored("*.unfinished") == []
+
+
+def test_learns_from_the_images_as_rows():
+    trained()
+    x, test_x = LEARNED[0]
+    assert x.equal(as_vectors(TRAIN.images)) and test_x.equal(as_vectors(TEST.images))
+
+
+def test_the_start_does_not_depend_on_what_was_drawn_before(monkeypatch, tmp_path):
+    torch.manual_seed(1)
+    model, _ = trained()
+    monkeypatch.setenv("VAE_LESSONS_DATA", str(tmp_path / "another"))
+    torch.manual_seed(2)
+    assert values(trained()[0]).equal(values(model))
+    assert len(LEARNED) == 2
+
+
+def test_a_stored_model_says_how_it_was_trained(capsys):
+    trained()
+    assert capsys.readouterr().out == ""
+    trained()
+    assert capsys.readouterr().out == (
+        "tiny: trained for 1 epochs in 0 s, −ELBO 4.00 nats per image, on test images 5.50.\n")
+
+
+def test_a_model_without_a_history():
+    def silent(model, x, test_x):
+        LEARNED.append(x)
+        return []
+
+    assert trained(learn=silent)[1] == trained(learn=silent)[1] == []
+    assert len(LEARNED) == 1
+
+
+# The key
+
+
+def test_other_data_are_another_model():
+    trained()
+    trained(train=digits(seed=5))
+    trained(test=digits(6, seed=5))
+    trained(train=TRAIN._replace(labels=TRAIN.labels.flip(0)))
+    assert len(LEARNED) == len(stored()) == 4
+
+
+def test_another_name_is_another_model():
+    trained("one")
+    trained("two")
+    assert [name.split("-")[0] for name in stored()] == ["one", "two"]
+
+
+def test_another_recipe_is_another_model():
+    def other_build(x):
+        return nn.Linear(x.shape[1], 3)
+
+    def other_learn(model, x, test_x):
+        return learn(model, 2 * x, test_x)
+
+    trained()
+    trained(build=other_build)
+    trained(learn=other_learn)
+    assert len(LEARNED) == len(stored()) == 3
+
+
+def test_another_torch_is_another_model(monkeypatch):
+    trained()
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    trained()
+    assert len(LEARNED) == 2
+
+
+@pytest.fixture
+def copied_package(tmp_path, monkeypatch):
+    folder = tmp_path / "vae_lessons"
+    shutil.copytree(recipes.PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(recipes, "PACKAGE", folder)
+    return folder
+
+
+BEHIND = ["autoencoder", "classifier", "data", "digits", "elbo", "kl", "likelihoods", "mlp",
+          "progress", "reparameterization", "training", "vae"]
+
+
+@pytest.mark.parametrize("word", BEHIND)
+def test_another_source_is_another_model(copied_package, word):
+    trained()
+    with (copied_package / f"{word}.py").open("a") as file:
+        file.write("# edited\n")
+    trained()
+    assert len(LEARNED) == 2
+
+
+@pytest.mark.parametrize("word", ["plots", "show", "evaluation", "linear_gaussian", "recipes"])
+def test_a_source_that_plays_no_part_keeps_the_model(copied_package, word):
+    trained()
+    with (copied_package / f"{word}.py").open("a") as file:
+        file.write("# edited\n")
+    trained()
+    assert len(LEARNED) == 1
+
+
+# Accidents
+
+
+def test_an_interrupted_training_leaves_nothing_behind():
+    def interrupted(model, x, test_x):
+        LEARNED.append(x)
+        if len(LEARNED) == 1:
+            raise KeyboardInterrupt
+        return []
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(learn=interrupted)
+    assert stored() == []
+    trained(learn=interrupted)
+    assert len(stored()) == 1
+
+
+def test_an_interrupted_write_leaves_no_broken_model(monkeypatch):
+    def half(content, file):
+        file.write_bytes(b"half a model")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", half)
+        with pytest.raises(KeyboardInterrupt):
+            trained()
+    assert stored() == []
+    model, _ = trained()
+    assert values(trained()[0]).equal(values(model))
+    assert len(LEARNED) == 2
+
+
+def test_two_at_once_train_once():
+    """The second waits for the first, and then finds its model."""
+    results = []
+
+    def slow(model, x, test_x):
+        time.sleep(0.3)
+        return learn(model, x, test_x)
+
+    def one():
+        results.append(trained(learn=slow))
+
+    threads = [threading.Thread(target=one) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert len(LEARNED) == 1
+    assert values(results[0][0]).equal(values(results[1][0]))
+
+
+# The book's own recipes
+
+
+def count(model):
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(("recipe", "kind", "epochs", "parameters"), [
+    (plane_vae, VAE, 10, 784 * 400 + 400 + 160_400 + 4 * 400 + 4 + 1200 + 160_400
+     + 400 * 784 + 784),
+    (improved_vae, VAE, 10, 652_824),
+    (plane_autoencoder, Autoencoder, 6, 784 * 400 + 400 + 160_400 + 802 + 1200 + 160_400
+     + 400 * 784 + 784),
+])
+def test_recipes(recipe, kind, epochs, parameters):
+    train, test = digits(40, side=28), digits(10, side=28)
+    model, history = recipe(train, test)
+    assert isinstance(model, kind) and count(model) == parameters
+    assert [epoch.number for epoch in history] == list(range(1, epochs + 1))
+    assert history[-1].loss < history[0].loss
+    assert stored()[0].startswith(recipe.__name__)
+    again, same_history = recipe(train, test)
+    assert values(model).equal(values(again)) and history == same_history
+
+
+def test_judge():
+    train, test = digits(40, side=28), digits(10, side=28)
+    model = judge(train, test)
+    assert isinstance(model, Classifier) and not model.training
+    assert values(judge(train, test)).equal(values(model))
+    torch.manual_seed(0)
+    assert not values(model).equal(values(Classifier())), "it has learned"
