@@ -20,7 +20,8 @@ import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
-from vae_lessons.data import MnistUnavailable, load_digits
+from vae_lessons.data import load_digits
+from vae_lessons.mnist import MnistUnavailable
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK, EXECUTED = ROOT / "book", ROOT / "_executed"
@@ -31,7 +32,7 @@ SECONDS_PER_CELL = 1200  # far more than any needs, so that a slow machine does 
 # How warnings begin that Jupyter's own kernel causes when it starts, on Python 3.12 and later.
 KERNEL_WARNINGS = ["There is no current event loop", "'asyncio."]
 # These train models: started first, they do not keep one worker busy when the other is done.
-LONGEST = ["training", "latent_space", "autoencoder", "what_is_a_vae", "complete_implementation"]
+LONGEST = ["training", "autoencoder", "latent_space", "what_is_a_vae", "complete_implementation"]
 
 
 def main():

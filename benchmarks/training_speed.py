@@ -19,8 +19,9 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from vae_lessons.complete_implementation import loss_function
-from vae_lessons.data import as_vectors, data_folder, load_digits
+from vae_lessons.data import as_vectors, load_digits
 from vae_lessons.elbo import elbo_terms
+from vae_lessons.mnist import data_folder
 from vae_lessons.training import fit
 from vae_lessons.vae import VAE
 

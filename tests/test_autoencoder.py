@@ -121,9 +121,10 @@ def test_negative_squared_error_by_hand():
     torch.testing.assert_close(negative_squared_error(model, x), torch.tensor(wanted))
 
 
-def test_gradients_reach_every_parameter():
+@pytest.mark.parametrize("use", [negative_squared_error, lambda model, x: model(x)])
+def test_gradients_reach_every_parameter(use):
     model = Autoencoder(6, 5, 2, activation=nn.Tanh)
-    negative_squared_error(model, torch.rand(4, 6)).sum().backward()
+    use(model, torch.rand(4, 6)).sum().backward()
     assert all(parameter.grad.abs().max() > 0 for parameter in model.parameters())
 
 

@@ -140,6 +140,8 @@ def test_the_majority_of_the_neighbours_decides():
     here, truth = torch.tensor([[0.0]]), torch.tensor([4])
     assert nearest_neighbour_accuracy(codes, labels, here, truth, neighbours=1) == 1
     assert nearest_neighbour_accuracy(codes, labels, here, truth, neighbours=3) == 0
+    codes, labels = torch.arange(5.0)[:, None], torch.tensor([9, 7, 1, 5, 1])
+    assert nearest_neighbour_accuracy(codes, labels, here, torch.tensor([1]), neighbours=5) == 1
 
 
 def test_neighbour_accuracy_refuses_too_few_codes():

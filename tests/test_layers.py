@@ -16,9 +16,9 @@ ROWS = {
     "models": ["autoencoder", "classifier", "complete_implementation", "linear_gaussian", "vae"],
     "measures": ["elbo", "evaluation", "latent_space"],
     "maths": ["kl", "likelihoods", "reparameterization"],
-    "training": ["training"],
+    "upper ground": ["pictures", "training"],
     "ground": ["data", "mlp", "plots", "progress", "show"],
-    "bedrock": ["digits"],
+    "bedrock": ["digits", "mnist"],
 }
 DEPTH = {word: depth for depth, row in enumerate(ROWS.values()) for word in row}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")

@@ -11,7 +11,8 @@ from torch import nn
 from vae_lessons import recipes
 from vae_lessons.autoencoder import Autoencoder
 from vae_lessons.classifier import Classifier
-from vae_lessons.data import Digits, as_vectors, data_folder
+from vae_lessons.data import Digits, as_vectors
+from vae_lessons.mnist import data_folder
 from vae_lessons.recipes import improved_vae, judge, plane_autoencoder, plane_vae, train_once
 from vae_lessons.training import Epoch
 from vae_lessons.vae import VAE

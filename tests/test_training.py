@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from vae_lessons import training
+from vae_lessons.data import binarize
 from vae_lessons.elbo import elbo, elbo_terms
 from vae_lessons.kl import kl_to_standard_normal
 from vae_lessons.likelihoods import bernoulli_log_likelihood
@@ -91,7 +92,7 @@ def test_equals_a_plain_loop(binarized):
     for _ in range(3):
         order = torch.randperm(10, generator=generator)
         for chosen in (order[:4], order[4:8], order[8:]):
-            batch = torch.bernoulli(x[chosen], generator=generator) if binarized else x[chosen]
+            batch = binarize(x[chosen], generator) if binarized else x[chosen]
             mu, log_var = other.encode(batch)
             z = mu + torch.exp(log_var / 2) * torch.randn(mu.shape, generator=generator)
             bound = bernoulli_log_likelihood(batch, other.decode(z))
@@ -200,7 +201,7 @@ def test_binarized_test_images_are_the_same_in_each_epoch():
     history = fit(model, pixels(), model.sums, epochs=2, binarized=True, test_images=pixels(8))
     assert history[0].test_reconstruction == history[1].test_reconstruction
     assert history[0].test_reconstruction * 8 == pytest.approx(
-        torch.bernoulli(pixels(8), generator=seeded()).sum().item())
+        binarize(pixels(8), seeded()).sum().item())
 
 
 def test_grey_images_stay_grey():

@@ -98,3 +98,37 @@ def log_marginal_on_grid(model, x, half_width=6.0, step=0.05):
         joint = log_joint_on_grid(model, x, z).double()
         total = torch.logaddexp(total, joint.logsumexp(dim=1))
     return total + 2 * math.log(step)
+
+
+def log_marginal_refined(model, x, half_width=6.0, step=0.2, halvings=4):
+    """log p(x) by adding up the joint density over squares that are small where it is large.
+
+    Begins with a grid over the whole plane; then, image by image, the squares that can matter
+    are cut in four, ``halvings`` times. The last ones have the side ``step / 2 ** halvings``.
+
+    Shapes: x (B, D) -> (B,) in float64.  Units: nats.
+    Raises: ValueError for pixels that are not (B, D) in [0, 1].
+    Source: the rectangle rule; chapter "marginal_likelihood".
+    """
+    check_pixels(x)
+    grid = plane_grid(half_width, step).to(x.dtype)
+    values = [_refined(model, one, grid, step, halvings) for one in x.split(1)]
+    return torch.stack(values) if values else torch.empty(0, dtype=torch.float64)
+
+
+def _refined(model, x, z, step, halvings):
+    """The refined log p(x) of one image, from the centres z of squares of side ``step``."""
+    joint = log_joint_on_grid(model, x, z)[0]
+    for halving in range(halvings):
+        # A narrow peak can stand between coarse centres, so the first look keeps the most.
+        keep = joint > joint.max() - max(25.0, 100.0 / 2**halving)
+        z = cut_in_four(z[keep], step)
+        step = step / 2
+        joint = log_joint_on_grid(model, x, z)[0]
+    return joint.double().logsumexp(dim=0) + 2 * math.log(step)
+
+
+def cut_in_four(centres, side):
+    """The centres of the four quarters of each square: (G, 2) -> (4 G, 2)."""
+    corners = torch.tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]], dtype=centres.dtype)
+    return (centres[:, None] + side / 4 * corners).flatten(0, 1)

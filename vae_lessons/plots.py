@@ -22,7 +22,7 @@ def as_pictures(images):
             f"images have shape {tuple(images.shape)}: give (N, height, width), "
             "or (N, D) rows that are square pictures"
         )
-    return images.reshape(-1, side, side)
+    return images.view(-1, side, side)
 
 
 def tile(images, columns):

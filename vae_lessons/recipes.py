@@ -16,8 +16,9 @@ from torch import nn
 
 from vae_lessons.autoencoder import Autoencoder, negative_squared_error
 from vae_lessons.classifier import Classifier, fit_classifier
-from vae_lessons.data import as_vectors, data_folder
+from vae_lessons.data import as_vectors
 from vae_lessons.elbo import elbo_terms
+from vae_lessons.mnist import data_folder
 from vae_lessons.progress import Progress
 from vae_lessons.training import Epoch, cosine, fit, history_line, matmul_precision
 from vae_lessons.vae import VAE, mean_image_logits

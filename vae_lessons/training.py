@@ -160,7 +160,8 @@ def history_line(history, name):
     last, seconds = history[-1], sum(epoch.seconds for epoch in history)
     what, unit = ("−ELBO", " nats") if last.kl else ("loss", "")
     tested = "" if math.isnan(last.test_loss) else f", on test images {last.test_loss:.2f}"
-    return (f"{name}: trained for {last.number} epochs in {seconds:.0f} s, {what} "
+    epochs = "1 epoch" if last.number == 1 else f"{last.number} epochs"
+    return (f"{name}: trained for {epochs} in {seconds:.0f} s, {what} "
             f"{last.loss:.2f}{unit} per image{tested}.")
 
 
@@ -177,7 +178,8 @@ def history_tables(history):
 
 def _row(epoch, has_kl):
     terms = [epoch.reconstruction, epoch.kl] if has_kl else []
-    numbers = [f"{value:.2f}" for value in [*terms, epoch.loss, epoch.test_loss]]
+    values = [*terms, epoch.loss, epoch.test_loss]
+    numbers = ["–" if math.isnan(value) else f"{value:.2f}" for value in values]
     return [str(epoch.number), *numbers, f"{epoch.seconds:.1f}"]
 
 
