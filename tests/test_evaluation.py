@@ -7,10 +7,12 @@ import torch
 
 from vae_lessons import evaluation
 from vae_lessons.evaluation import (
+    cut_in_four,
     log_joint_on_grid,
     log_marginal_from_prior,
     log_marginal_likelihood,
     log_marginal_on_grid,
+    log_marginal_refined,
     plane_grid,
 )
 from vae_lessons.linear_gaussian import LinearGaussian
@@ -217,6 +219,7 @@ ESTIMATES = {
     "importance weighted": lambda model, x: log_marginal_likelihood(model, x, 4),
     "from the prior": lambda model, x: log_marginal_from_prior(model, x, 4, L),
     "on a grid": lambda model, x: log_marginal_on_grid(model, x, step=1.0),
+    "refined": lambda model, x: log_marginal_refined(model, x, step=1.0, halvings=2),
 }
 
 
@@ -252,3 +255,26 @@ def test_refuses_no_samples(num_samples):
 def test_keeps_the_type_of_the_pixels():
     x = pixels(dtype=torch.float32)
     assert log_marginal_likelihood(rough_model(torch.float32), x, 2).dtype == torch.float32
+
+
+# Refinement
+
+
+def test_cut_in_four_by_hand():
+    centres = torch.tensor([[0.0, 1.0], [10.0, 20.0]])
+    wanted = [[-1, 0], [1, 0], [-1, 2], [1, 2], [9, 19], [11, 19], [9, 21], [11, 21]]
+    assert cut_in_four(centres, 4.0).tolist() == wanted
+
+
+@pytest.mark.parametrize("noise", [-1.5, -6.0, -7.0])
+def test_refined_is_exact_for_posteriors_far_narrower_than_the_first_grid(noise):
+    model, x = rough_model(), pixels()
+    with torch.no_grad():
+        model.log_var.fill_(noise)
+    assert (log_marginal_refined(model, x) - model.log_px(x)).abs().max() < 1e-6
+
+
+def test_refined_with_no_halving_is_the_even_grid():
+    model, x = rough_model(), pixels()
+    even = log_marginal_on_grid(model, x, step=0.3)
+    torch.testing.assert_close(log_marginal_refined(model, x, step=0.3, halvings=0), even)

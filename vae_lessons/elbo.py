@@ -50,7 +50,7 @@ def loss_function(logits, x, mu, log_var):
 
     Shapes: logits, x (B, D), mu, log_var (B, L) -> ().  Units: nats.
     Raises: ValueError if shapes do not match.
-    Source: Kingma & Welling (2014), appendix B and C.1; chapter "training".
+    Source: Kingma & Welling (2014), appendix B and C.1; chapter "vae".
     """
     reconstruction = bernoulli_log_likelihood(x, logits)
     kl = kl_to_standard_normal(mu, log_var)

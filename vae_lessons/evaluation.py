@@ -111,9 +111,9 @@ def log_marginal_refined(model, x, half_width=6.0, step=0.2, halvings=4):
     Source: the rectangle rule; chapter "marginal_likelihood".
     """
     check_pixels(x)
-    grid = plane_grid(half_width, step).to(x.dtype)
-    values = [_refined(model, one, grid, step, halvings) for one in x.split(1)]
-    return torch.stack(values) if values else torch.empty(0, dtype=torch.float64)
+    grid = plane_grid(half_width, step).to(x)
+    values = [_refined(model, one, grid, step, halvings) for one in x[:, None]]
+    return torch.stack(values) if values else x.new_empty(0, dtype=torch.float64)
 
 
 def _refined(model, x, z, step, halvings):
@@ -130,5 +130,5 @@ def _refined(model, x, z, step, halvings):
 
 def cut_in_four(centres, side):
     """The centres of the four quarters of each square: (G, 2) -> (4 G, 2)."""
-    corners = torch.tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]], dtype=centres.dtype)
+    corners = torch.tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]).to(centres)
     return (centres[:, None] + side / 4 * corners).flatten(0, 1)

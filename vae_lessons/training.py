@@ -66,7 +66,7 @@ def cosine(warm_up_fraction=0.02):
 def fit(
     model, images, objective, *, epochs, batch_size=128, learning_rate=1e-3,
     schedule=constant, kl_weight=constant, binarized=False, test_images=None,
-    device=None, precision="highest", seed=0, name=None,
+    device=None, precision="highest", seed=0, name=None, after_epoch=lambda number: None,
 ):
     """Trains the model with Adam and returns the history: an ``Epoch`` for each epoch.
 
@@ -75,9 +75,10 @@ def fit(
     ``kl_weight`` turn the part of the training that is done, from 0 to 1, into a factor for the
     learning rate and for the KL. ``binarized`` draws black and white pixels anew for each batch.
     ``device``, such as "cuda", moves the model and the images there. ``precision`` is that of
-    matrix products, as in ``torch.set_float32_matmul_precision``: "medium" is faster on
-    processors that multiply shorter floats. Progress leaves a table; with a ``name``, one line that
-    begins with it.
+    matrix products, as in ``torch.set_float32_matmul_precision``: "medium" allows the fastest
+    routine there is, which on some processors rounds the factors. ``after_epoch(number)`` is
+    called when an epoch is done. Progress leaves a table; with a ``name``, one line that begins
+    with it.
 
     Shapes: images, test_images (N, D), values in [0, 1].
     Raises: ValueError for images of another shape, none at all, NaN or values outside [0, 1],
@@ -90,29 +91,31 @@ def fit(
     images, test_images = _on_device(images, device), _on_device(test_images, device)
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(seed)
-    steps_per_epoch = math.ceil(len(images) / batch_size)
-    progress, history = Progress(epochs * steps_per_epoch), []
-    for number in range(1, epochs + 1):
-        started, sums = time.perf_counter(), torch.zeros(2, device=device)
-        model.train()
-        order = torch.randperm(len(images), generator=generator, device=device)
-        for step, chosen in enumerate(order.split(batch_size), (number - 1) * steps_per_epoch):
-            done = (step + 0.5) / progress.total_steps
-            optimizer.param_groups[0]["lr"] = learning_rate * schedule(done)
-            x = binarize(images[chosen], generator) if binarized else images[chosen]
-            with matmul_precision(precision):
+    progress = Progress(epochs * math.ceil(len(images) / batch_size))
+    history, step = [], 0
+    with matmul_precision(precision):
+        for number in range(1, epochs + 1):
+            started, sums = time.perf_counter(), torch.zeros(2, device=device)
+            model.train()
+            order = torch.randperm(len(images), generator=generator, device=device)
+            for chosen in order.split(batch_size):
+                done = (step + 0.5) / progress.total_steps
+                optimizer.param_groups[0]["lr"] = learning_rate * schedule(done)
+                x = binarize(images[chosen], generator) if binarized else images[chosen]
                 reconstruction, kl = _pair(objective(model, x, generator))
                 loss = (kl_weight(done) * kl - reconstruction).mean()
                 optimizer.zero_grad()
                 loss.backward()
-            optimizer.step()
-            sums += torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
-            if progress.due():
-                progress.show(step + 1, _one_line(number, epochs, reconstruction, kl))
-        train = (sums / len(images)).tolist()
-        test = _test_means(model, test_images, objective, binarized)
-        history.append(Epoch(number, *train, *test, time.perf_counter() - started))
-        _check_finite(history[-1], learning_rate)
+                optimizer.step()
+                step += 1
+                sums += torch.stack([reconstruction.detach().sum(), kl.detach().sum()])
+                if progress.due():
+                    progress.show(step, _one_line(number, epochs, reconstruction, kl))
+            train = (sums / len(images)).tolist()
+            test = _test_means(model, test_images, objective, binarized)
+            history.append(Epoch(number, *train, *test, time.perf_counter() - started))
+            _check_finite(history[-1], learning_rate)
+            after_epoch(number)
     model.eval()
     progress.finish(*([history_line(history, name)] if name else history_tables(history)))
     return history
@@ -179,7 +182,7 @@ def history_tables(history):
 def _row(epoch, has_kl):
     terms = [epoch.reconstruction, epoch.kl] if has_kl else []
     values = [*terms, epoch.loss, epoch.test_loss]
-    numbers = ["–" if math.isnan(value) else f"{value:.2f}" for value in values]
+    numbers = ["–" if math.isnan(value) else f"{value:.2f}".replace("-", "−") for value in values]
     return [str(epoch.number), *numbers, f"{epoch.seconds:.1f}"]
 
 
