@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vae_lessons.digits import draw_digits
+from vae_lessons.digits import DrawnDigits, draw_digits
 
 CENTRES = torch.arange(28) + 0.5
 
@@ -49,6 +49,7 @@ def test_impossible_number_is_refused(num):
 def test_seed_alone_decides():
     torch.manual_seed(0)
     first = draw_digits(50, seed=3)
+    assert isinstance(first, DrawnDigits)
     torch.manual_seed(1)
     assert all(torch.equal(a, b) for a, b in zip(first, draw_digits(50, seed=3), strict=True))
     assert not torch.equal(first.images, draw_digits(50, seed=4).images)

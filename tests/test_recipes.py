@@ -96,7 +96,7 @@ def test_a_stored_model_says_how_it_was_trained(capsys):
     assert capsys.readouterr().out == ""
     trained()
     assert capsys.readouterr().out == (
-        "tiny: trained for 1 epochs in 0 s, −ELBO 4.00 nats per image, on test images 5.50.\n")
+        "tiny: trained for 1 epoch in 0 s, −ELBO 4.00 nats per image, on test images 5.50.\n")
 
 
 def test_a_model_without_a_history():

@@ -176,17 +176,22 @@ def test_same_seed_same_history_and_parameters():
 
 
 def test_the_global_generator_plays_no_part():
-    torch.manual_seed(5)
-    wanted = torch.rand(3)
-    torch.manual_seed(5)
-    fit(model := small_vae(), pixels(), elbo, epochs=1, binarized=True, test_images=pixels())
-    torch.manual_seed(0)
-    assert not torch.rand(3).equal(wanted)
-    torch.manual_seed(5)
-    other = small_vae()
-    torch.manual_seed(6)
-    fit(other, pixels(), elbo, epochs=1, binarized=True, test_images=pixels())
-    assert values(model).equal(values(other))
+    models = []
+    for seed in (5, 6):
+        models.append(small_vae())
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        fit(models[-1], pixels(), elbo, epochs=1, binarized=True, test_images=pixels())
+        assert torch.get_rng_state().equal(before)
+    assert values(models[0]).equal(values(models[1]))
+
+
+def test_after_each_epoch_it_is_told():
+    """With the number of the epoch, when its steps and its test are done."""
+    model, told = Number(), []
+    fit(model, pixels(8), model.sums, epochs=3, batch_size=4, test_images=pixels(2),
+        after_epoch=lambda number: told.append((number, len(model.seen))))
+    assert told == [(1, 3), (2, 6), (3, 9)]
 
 
 def test_binarized_draws_anew_each_time():
@@ -374,14 +379,13 @@ def test_says_when_training_diverges(bad):
 # Precision and device
 
 
-def test_precision_holds_in_the_steps_alone():
+def test_precision_holds_while_it_trains():
     before = torch.get_float32_matmul_precision()
     model = Number()
     fit(model, pixels(), model.sums, epochs=1, precision="medium")
-    assert model.precisions == ["medium"]
     assert torch.get_float32_matmul_precision() == before
     fit(model, pixels(), model.sums, epochs=1)
-    assert model.precisions[1] == "highest"
+    assert model.precisions == ["medium", "highest"]
 
 
 def test_precision_is_restored_after_an_exception():
@@ -482,8 +486,8 @@ def test_history_line():
         "on test images 140.00.")
     assert history_line(epochs(2, kl=0.0), "A") == (
         "A: trained for 2 epochs in 3 s, loss 102.00 per image, on test images 120.00.")
-    assert history_line(epochs(2, test=math.nan), "A") == (
-        "A: trained for 2 epochs in 3 s, −ELBO 122.00 nats per image.")
+    assert history_line(epochs(1, test=math.nan), "A") == (
+        "A: trained for 1 epoch in 2 s, −ELBO 121.00 nats per image.")
 
 
 def test_history_tables():
@@ -491,8 +495,10 @@ def test_history_tables():
     assert text.splitlines()[0].split() == [
         "epoch", "reconstruction", "KL", "−ELBO", "test", "−ELBO", "seconds"]
     assert text.splitlines()[2].split() == [
-        "2", "-102.00", "20.00", "122.00", "140.00", "1.5"]
-    assert markdown.splitlines()[-1] == "| 2 | -102.00 | 20.00 | 122.00 | 140.00 | 1.5 |"
+        "2", "−102.00", "20.00", "122.00", "140.00", "1.5"]
+    assert markdown.splitlines()[-1] == "| 2 | −102.00 | 20.00 | 122.00 | 140.00 | 1.5 |"
+    _, markdown = history_tables(epochs(1, test=math.nan))
+    assert markdown.splitlines()[-1] == "| 1 | −101.00 | 20.00 | 121.00 | – | 1.5 |"
 
 
 def test_history_tables_without_a_kl():
@@ -516,6 +522,20 @@ def test_fit_leaves_a_table_or_one_line(capsys):
     assert capsys.readouterr().out == history_tables(history)[0] + "\n"
     history = fit(small_vae(), pixels(), elbo_terms, epochs=3, name="small", test_images=pixels())
     assert capsys.readouterr().out == history_line(history, "small") + "\n"
+
+
+def test_in_jupyter_fit_leaves_the_markdown_table(monkeypatch):
+    left = []
+
+    class Fake(training.Progress):
+        def finish(self, *texts):
+            left.append(texts)
+
+    monkeypatch.setattr(training, "Progress", Fake)
+    history = fit(small_vae(), pixels(), elbo_terms, epochs=2)
+    fit(small_vae(), pixels(), elbo_terms, epochs=1, name="small")
+    assert left[0] == history_tables(history)
+    assert len(left[1]) == 1
 
 
 def test_fit_shows_where_it_is(monkeypatch):

@@ -12,6 +12,8 @@ from torchvision import datasets, utils
 
 
 class VAE(nn.Module):
+    """Encoder, draw and decoder: images (B, 784) -> logits (B, 784), mu and log_var (B, 20)."""
+
     def __init__(self, input_dim=784, hidden_dim=400, latent_dim=20):
         super().__init__()
         self.hidden = nn.Linear(input_dim, hidden_dim)
@@ -36,6 +38,7 @@ def loss_function(logits, x, mu, log_var):
 
 
 def train(model, optimizer, images, batch_size=128):
+    """One epoch; the mean loss in nats per image."""
     total = 0.0
     for chosen in torch.randperm(len(images)).split(batch_size):
         x = images[chosen]
@@ -50,16 +53,19 @@ def train(model, optimizer, images, batch_size=128):
 
 @torch.no_grad()
 def test(model, images):
+    """The mean loss in nats per image, without training."""
     logits, mu, log_var = model(images)
     return loss_function(logits, images, mu, log_var).item() / len(images)
 
 
 def load(folder, train):
+    """MNIST's images as rows of grey values from 0 to 1: (N, 784)."""
     images = datasets.MNIST(folder, train=train, download=True).data
     return images.view(-1, 784) / 255
 
 
 def main(folder="data", epochs=10):
+    """Trains the model, prints both losses of each epoch, and saves 64 new digits."""
     torch.manual_seed(0)
     train_images, test_images = load(folder, True), load(folder, False)
     model = VAE()
