@@ -278,3 +278,15 @@ def test_refined_with_no_halving_is_the_even_grid():
     model, x = rough_model(), pixels()
     even = log_marginal_on_grid(model, x, step=0.3)
     torch.testing.assert_close(log_marginal_refined(model, x, step=0.3, halvings=0), even)
+
+
+def test_refined_halves_its_squares_as_often_as_it_is_asked(monkeypatch):
+    sides = []
+
+    def noting(centres, side):
+        sides.append(side)
+        return cut_in_four(centres, side)
+
+    monkeypatch.setattr(evaluation, "cut_in_four", noting)
+    log_marginal_refined(rough_model(), pixels(1), step=0.4, halvings=3)
+    assert sides == [0.4, 0.2, 0.1]
