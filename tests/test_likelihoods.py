@@ -306,3 +306,9 @@ def test_bits_per_pixel_of_equally_likely_levels():
 def test_bits_per_pixel_wants_pixels(num_pixels):
     with pytest.raises(ValueError, match=f"num_pixels is {num_pixels}: .* at least one"):
         bits_per_pixel(torch.zeros(2), num_pixels)
+
+
+@pytest.mark.parametrize("logit", [-500.0, -50.0])
+def test_log_normalizer_keeps_its_digits_in_float32(logit):
+    value = continuous_bernoulli_log_normalizer(torch.tensor(logit)).item()
+    assert value == pytest.approx(-math.log(-logit), abs=1e-6)

@@ -126,6 +126,7 @@ def test_show_history():
 def test_show_history_in_given_axes():
     _, axes = plt.subplots()
     assert show_history([Epoch(1, -1.0, 0.0, math.nan, 0.0, 1.0)], axes) is axes
+    assert len(axes.lines) == 1, "no curve and no legend entry for test images that there are not"
     assert len(plt.get_fignums()) == 1
 
 

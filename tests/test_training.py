@@ -554,3 +554,27 @@ def test_fit_shows_where_it_is(monkeypatch):
     fit(model, pixels(4), model.pull, epochs=2, batch_size=2, learning_rate=1e-9)
     assert [step for step, _, _ in shown] == [1, 2, 3, 4]
     assert shown[-1][1:] == (4, "epoch 2 of 2: reconstruction -4.0, KL 9.0, −ELBO 13.0 nats")
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.5])
+def test_warm_up_refuses_a_fraction_that_makes_no_sense(fraction):
+    with pytest.raises(ValueError, match=str(fraction)):
+        warm_up(fraction)
+
+
+def test_one_value_has_no_standard_error():
+    with pytest.raises(ValueError, match="got 1 values"):
+        mean_and_error(torch.ones(1))
+
+
+def test_after_epoch_is_called_when_the_epoch_is_done():
+    calls = []
+    torch.manual_seed(0)
+    model = VAE(4, 3, 2)
+    start = model.decoder.logits.bias.clone()
+
+    def note(number):
+        calls.append((number, torch.equal(start, model.decoder.logits.bias)))
+
+    fit(model, torch.rand(6, 4), elbo_terms, epochs=2, after_epoch=note)
+    assert calls == [(1, False), (2, False)]

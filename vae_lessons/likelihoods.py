@@ -43,18 +43,18 @@ def gaussian_log_likelihood(x, mean, log_var):
 def continuous_bernoulli_log_normalizer(logits):
     """``log((exp(logits) - 1) / logits)``, of any shape, exact for small and large logits.
 
-    It is ``logits / 2 + log(sinh(a) / a)`` with ``a = |logits| / 2``; near zero the second term
-    is replaced by its series, ``a^2 / 6 - a^4 / 180``.
+    With ``a = |logits|`` it is ``max(logits, 0) + log((1 - exp(-a)) / a)``, in which nothing can
+    overflow; near zero, where that is 0 / 0, its series takes over.
 
     Units: nats.
     Source: Loaiza-Ganem & Cunningham (2019); chapter "likelihoods".
     """
-    a = logits.abs() / 2
-    small = a < 0.1
-    series = a.square() / 6 - a.pow(4) / 180 + a.pow(6) / 2835
+    a = logits.abs()
+    small = a < 0.2
+    series = logits / 2 + a.square() / 24 - a.pow(4) / 2880 + a.pow(6) / 181440
     safe = torch.where(small, 1.0, a)
-    log_sinh_ratio = safe + torch.log1p(-torch.exp(-2 * safe)) - torch.log(2 * safe)
-    return logits / 2 + torch.where(small, series, log_sinh_ratio)
+    direct = logits.clamp(min=0) + torch.log(-torch.expm1(-safe) / safe)
+    return torch.where(small, series, direct)
 
 
 def continuous_bernoulli_log_likelihood(x, logits):

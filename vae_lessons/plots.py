@@ -72,12 +72,14 @@ def show_rows(rows, columns=10):
 
 
 def show_history(history, axes=None):
-    """Draws −ELBO by epoch for training and test images, and returns the axes."""
+    """Draws −ELBO by epoch for training images and test images, if any; returns the axes."""
     if axes is None:
         _, axes = plt.subplots(figsize=(6, 3))
     numbers = [epoch.number for epoch in history]
     axes.plot(numbers, [epoch.loss for epoch in history], "o-", label="training images")
-    axes.plot(numbers, [epoch.test_loss for epoch in history], "s--", label="test images")
+    tested = [epoch.test_loss for epoch in history]
+    if not any(map(math.isnan, tested)):
+        axes.plot(numbers, tested, "s--", label="test images")
     axes.set(xlabel="epoch", ylabel="−ELBO (nats per image)")
     axes.legend()
     return axes

@@ -10,7 +10,7 @@ def in_notebook():
     """Whether a Jupyter front end shows what this process displays."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
-    return shell is not None and hasattr(shell, "kernel")
+    return hasattr(shell, "kernel")
 
 
 def time_left(seconds):

@@ -44,7 +44,12 @@ def constant(done):
 
 
 def warm_up(fraction):
-    """A schedule that climbs from 0 to 1 over the first ``fraction`` of the training."""
+    """A schedule that climbs from 0 to 1 over the first ``fraction`` of the training.
+
+    Raises: ValueError if fraction does not lie between 0 (excluded) and 1.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction is {fraction}: it must be above 0 and at most 1")
     return lambda done: min(1.0, done / fraction)
 
 
@@ -142,7 +147,12 @@ def per_image(model, images, objective, *, binarized=False, batch_size=1000, see
 
 
 def mean_and_error(values):
-    """The mean of the values and its standard error: (N,) -> two floats."""
+    """The mean of the values and its standard error: (N,) -> two floats.
+
+    Raises: ValueError if there are fewer than two values, which say nothing of their spread.
+    """
+    if len(values) < 2:
+        raise ValueError(f"got {len(values)} values: a standard error needs at least two")
     values = values.double()
     return values.mean().item(), (values.std() / math.sqrt(len(values))).item()
 
