@@ -106,7 +106,8 @@ def fit(
             for chosen in order.split(batch_size):
                 done = (step + 0.5) / progress.total_steps
                 optimizer.param_groups[0]["lr"] = learning_rate * schedule(done)
-                x = binarize(images[chosen], generator) if binarized else images[chosen]
+                x = images.index_select(0, chosen)  # (B, D)
+                x = binarize(x, generator) if binarized else x
                 reconstruction, kl = _pair(objective(model, x, generator))
                 loss = (kl_weight(done) * kl - reconstruction).mean()
                 optimizer.zero_grad()
