@@ -23,6 +23,8 @@ IMAGES = torch.randint(0, 256, (19, 28, 28), generator=torch.Generator().manual_
 IMAGES, LABELS = IMAGES.to(torch.uint8), torch.arange(19) % 10
 PARTS = {"train": (IMAGES[:12], LABELS[:12]), "test": (IMAGES[12:], LABELS[12:])}
 
+DRAWN_DIGITS = "Data: drawn digits (not MNIST: expect other numbers than the text gives)"
+
 
 @pytest.fixture(autouse=True)
 def fresh(tmp_path, monkeypatch):
@@ -65,8 +67,8 @@ def test_drawn_digits_when_asked(with_mnist, capfd):
     out, err = capfd.readouterr()
     assert err == ""
     assert out.splitlines() == [
-        "Data: drawn digits, 40 training images of 28 x 28 grey pixels.",
-        "Data: drawn digits, 20 test images of 28 x 28 grey pixels.",
+        f"{DRAWN_DIGITS}, 40 training images of 28 x 28 grey pixels.",
+        f"{DRAWN_DIGITS}, 20 test images of 28 x 28 grey pixels.",
     ]
 
 
@@ -104,8 +106,8 @@ def test_missing_mnist_is_told_loudly_and_once(without_mnist, capfd):
     assert out.count("MNIST COULD NOT BE HAD: the cable is cut.\n") == 1
     assert "draws its own" in out and how_to_get_mnist() in out
     assert out.splitlines()[-2:] == [
-        "Data: drawn digits, 40 training images of 28 x 28 grey pixels.",
-        "Data: drawn digits, 20 test images of 28 x 28 grey pixels.",
+        f"{DRAWN_DIGITS}, 40 training images of 28 x 28 grey pixels.",
+        f"{DRAWN_DIGITS}, 20 test images of 28 x 28 grey pixels.",
     ]
 
 
@@ -144,7 +146,7 @@ def test_program_draws_where_mnist_is_not_to_be_had():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert "MNIST COULD NOT BE HAD" in done.stdout
-    last = "Data: drawn digits, 20,000 training images of 28 x 28 grey pixels."
+    last = f"{DRAWN_DIGITS}, 20,000 training images of 28 x 28 grey pixels."
     assert done.stdout.splitlines()[-1] == last
 
 

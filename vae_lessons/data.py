@@ -15,6 +15,8 @@ SPLITS = ("train", "test")
 SOURCES = ("auto", "mnist", "drawn")
 DRAWN = {"train": (20_000, 0), "test": (4_000, 1)}  # how many digits, and their seed
 
+NOT_MNIST = "drawn digits (not MNIST: expect other numbers than the text gives)"
+
 _said = set()  # lines that this process has printed
 
 
@@ -118,7 +120,8 @@ def announce(digits, split):
     colour = "colour" if digits.images.dim() == 4 else "grey"
     kind = "training" if split == "train" else "test"
     size = f"{height} x {width} {colour} pixels"
-    _say_once(f"Data: {digits.source}, {num:,} {kind} images of {size}.")
+    source = digits.source if digits.source != "drawn digits" else NOT_MNIST
+    _say_once(f"Data: {source}, {num:,} {kind} images of {size}.")
 
 
 def _say_once(text):
