@@ -43,7 +43,7 @@ def plane_vae(train, test):
 
 
 def improved_vae(train, test):
-    """The classic VAE, 784-400-20, trained better at the same cost; binarised pixels.
+    """The classic VAE, 784-400-20, trained better in as many steps; binarised pixels.
 
     Shapes: train, test are ``data.Digits``.  Source: chapter "training".
     """
