@@ -7,6 +7,7 @@ import torch
 
 from vae_lessons import evaluation
 from vae_lessons.evaluation import (
+    active_units,
     cut_in_four,
     log_joint_on_grid,
     log_marginal_from_prior,
@@ -290,3 +291,31 @@ def test_refined_halves_its_squares_as_often_as_it_is_asked(monkeypatch):
     monkeypatch.setattr(evaluation, "cut_in_four", noting)
     log_marginal_refined(rough_model(), pixels(1), step=0.4, halvings=3)
     assert sides == [0.4, 0.2, 0.1]
+
+
+# Active units
+
+
+class Centres:
+    """An encoder whose centres are the pixels themselves, scaled."""
+
+    def __init__(self, scale):
+        self.scale = torch.tensor(scale, dtype=torch.float64)
+
+    def encode(self, x):
+        return x * self.scale, torch.zeros_like(x)
+
+
+def test_active_units_are_those_whose_centre_varies():
+    x = torch.tensor([[0.0, 0.0, 0.5, 0.0], [1.0, 1.0, 0.5, 1.0]], dtype=torch.float64)
+    # the variance of 0 and a is a^2 / 2
+    scale = [1.0, 0.1, 100.0, 0.2]
+    assert active_units(Centres(scale), x).tolist() == [True, False, False, True]
+    assert active_units(Centres(scale), x, threshold=0.1).tolist() == [True, False, False, False]
+
+
+def test_active_units_refuses_one_image_and_grey_values():
+    with pytest.raises(ValueError, match="got 1 images"):
+        active_units(Centres([1.0] * D), pixels(1))
+    with pytest.raises(ValueError, match="Divide by 255"):
+        active_units(Centres([1.0] * D), 255 * pixels())

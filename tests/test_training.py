@@ -578,3 +578,57 @@ def test_after_epoch_is_called_when_the_epoch_is_done():
 
     fit(model, torch.rand(6, 4), elbo_terms, epochs=2, after_epoch=note)
     assert calls == [(1, False), (2, False)]
+
+
+# Labels
+
+
+class Labelled(nn.Module):
+    """A model with one number for each label, which notes what it is bound to."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers, self.bound_to = nn.Parameter(torch.zeros(3)), []
+
+    def given(self, labels):
+        self.bound_to.append(labels)
+        return self.numbers[labels]
+
+
+def meet(bound, x, generator):
+    """The best number for a label is the mean of the first pixels of its images."""
+    return -(bound - x[:, 0]).square()
+
+
+def test_labels_go_with_their_images():
+    model, x = Labelled(), pixels(6)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    x[:, 0] = torch.tensor([0.0, 0.4, 0.8])[labels]
+    history = fit(model, x, meet, epochs=300, batch_size=4, learning_rate=0.03,
+                  labels=labels, test_images=x, test_labels=labels)
+    torch.testing.assert_close(model.numbers.data, torch.tensor([0.0, 0.4, 0.8]), atol=0.01, rtol=0)
+    assert history[-1].test_loss < 1e-3
+    assert [len(labels) for labels in model.bound_to[:3]] == [4, 2, 6]
+
+
+def test_per_image_with_labels():
+    model, x, labels = Labelled(), pixels(5), torch.tensor([2, 0, 1, 2, 0])
+    with torch.no_grad():
+        model.numbers.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    values, _ = per_image(model, x, meet, labels=labels, batch_size=2)
+    torch.testing.assert_close(values, -(model.numbers.data[labels] - x[:, 0]).square())
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(5), torch.zeros(6, 1), torch.zeros(())])
+def test_refuses_labels_of_another_number(labels):
+    for call in (lambda **of: fit(Labelled(), pixels(6), meet, epochs=1, **of),
+                 lambda **of: per_image(Labelled(), pixels(6), meet, **of)):
+        with pytest.raises(ValueError, match=r"but \(6,\) is wanted: one label for each image"):
+            call(labels=labels.long())
+
+
+def test_refuses_labels_for_one_set_of_images_only():
+    x, y = pixels(6), torch.zeros(6, dtype=torch.long)
+    for of in ({"labels": y}, {"test_labels": y}):
+        with pytest.raises(ValueError, match="give labels for both"):
+            fit(Labelled(), x, meet, epochs=1, test_images=x, **of)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from vae_lessons.kl import kl_to_standard_normal
+from vae_lessons.kl import gaussian_log_density, kl_to_standard_normal
 from vae_lessons.likelihoods import bernoulli_log_likelihood
 from vae_lessons.reparameterization import reparameterize
 
@@ -43,6 +43,30 @@ def elbo(model, x, generator=None):
     """
     terms = elbo_terms(model, x, generator)
     return terms.reconstruction - terms.kl
+
+
+def log_importance_weights(model, x, num_samples, generator=None):
+    """``log p(x given z) + log p(z) - log q(z given x)`` for several draws z from q.
+
+    Each is a one-draw estimate of the ELBO; the log of the mean of their exponentials is the
+    importance-weighted estimate of log p(x). A model with ``encode`` is asked for its Gaussian
+    once and the draws are made here, which spares the encoder the copies.
+
+    Shapes: x (B, D) -> (B, num_samples).  Units: nats.
+    Raises: ValueError if num_samples is below 1.
+    Source: Burda, Grosse & Salakhutdinov (2016), equation 8; chapter "iwae".
+    """
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}: at least one sample is needed")
+    copies = x.repeat(num_samples, 1)  # (K B, D): the whole batch, again and again
+    if hasattr(model, "encode"):
+        mu, log_var = (each.repeat(num_samples, 1) for each in model.encode(x))
+        z = reparameterize(mu, log_var, generator)
+        log_qz_x = gaussian_log_density(z, mu, log_var)
+    else:
+        z, log_qz_x = model.sample_posterior(copies, generator)
+    log_weights = model.log_px_z(copies, z) + model.log_pz(z) - log_qz_x
+    return log_weights.view(num_samples, len(x)).T
 
 
 def loss_function(logits, x, mu, log_var):

@@ -5,6 +5,7 @@ import math
 import torch
 
 from vae_lessons.data import check_pixels
+from vae_lessons.elbo import log_importance_weights
 
 ROWS_AT_ONCE = 20_000
 
@@ -19,9 +20,8 @@ def log_marginal_likelihood(model, x, num_samples, generator=None):
     Raises: ValueError for pixels that are not (B, D) in [0, 1] or for num_samples below 1.
     Source: Burda, Grosse & Salakhutdinov (2016), equation 8; chapter "marginal_likelihood".
     """
-    def log_weights(x):
-        z, log_qz_x = model.sample_posterior(x, generator)
-        return model.log_px_z(x, z) + model.log_pz(z) - log_qz_x
+    def log_weights(count):
+        return log_importance_weights(model, x, count, generator)
 
     return _log_mean_over_samples(log_weights, x, num_samples)
 
@@ -33,16 +33,19 @@ def log_marginal_from_prior(model, x, num_samples, latent_dim, generator=None):
     Raises: ValueError for pixels that are not (B, D) in [0, 1] or for num_samples below 1.
     Source: chapter "marginal_likelihood".
     """
-    def log_likelihoods(x):
-        z = torch.randn(len(x), latent_dim, generator=generator, device=x.device, dtype=x.dtype)
-        return model.log_px_z(x, z)
+    def log_likelihoods(count):
+        copies = x.repeat(count, 1)
+        z = torch.randn(
+            len(copies), latent_dim, generator=generator, device=x.device, dtype=x.dtype
+        )
+        return model.log_px_z(copies, z).view(count, len(x)).T
 
     return _log_mean_over_samples(log_likelihoods, x, num_samples)
 
 
 @torch.no_grad()
 def _log_mean_over_samples(log_weights, x, num_samples):
-    """Log of the mean over samples of exp(log_weights), in chunks of constant memory."""
+    """Log of the mean of exp(log weight), drawn in chunks: log_weights(K) -> (B, K)."""
     check_pixels(x)
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}: at least one sample is needed")
@@ -50,9 +53,23 @@ def _log_mean_over_samples(log_weights, x, num_samples):
     at_once = max(1, ROWS_AT_ONCE // max(1, len(x)))
     for start in range(0, num_samples, at_once):
         count = min(at_once, num_samples - start)
-        drawn = log_weights(x.repeat(count, 1)).view(count, len(x))  # (K, B)
-        total = torch.logaddexp(total, drawn.double().logsumexp(dim=0))
+        total = torch.logaddexp(total, log_weights(count).double().logsumexp(dim=1))
     return (total - math.log(num_samples)).to(x.dtype)
+
+
+@torch.no_grad()
+def active_units(model, x, threshold=0.01):
+    """Which latent dimensions say something of the images: their centre mu varies over them.
+
+    Shapes: x (N, D) -> (L,) of bool.  ``threshold`` is a variance, in squared latent units.
+    Raises: ValueError for pixels that are not (N, D) in [0, 1], or fewer than two images.
+    Source: Burda, Grosse & Salakhutdinov (2016), section 5.2; chapter "evaluation".
+    """
+    check_pixels(x)
+    if len(x) < 2:
+        raise ValueError(f"got {len(x)} images: a variance needs at least two")
+    mu, _ = model.encode(x)
+    return mu.var(dim=0) > threshold
 
 
 def plane_grid(half_width=6.0, step=0.05):

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from vae_lessons.kl import gaussian_log_density, kl_to_standard_normal
+from vae_lessons.kl import kl_to_standard_normal
+from vae_lessons.latent_model import LatentModel
 from vae_lessons.likelihoods import gaussian_log_likelihood
 from vae_lessons.mlp import check_rows, check_sizes
-from vae_lessons.reparameterization import reparameterize
 
 
-class LinearGaussian(nn.Module):
+class LinearGaussian(LatentModel):
     """The linear VAE: decoder N(W z + b, exp(log_var) I), encoder N(V (x - b), diag exp(s)).
 
     Shapes: x (B, input_dim), z (B, latent_dim).
@@ -45,16 +45,6 @@ class LinearGaussian(nn.Module):
         """The mean of p(x given z): (B, L) -> (B, D)."""
         check_rows(z, self.weight.shape[1], "z")
         return z @ self.weight.T + self.bias
-
-    def sample_posterior(self, x, generator=None):
-        """A draw z from q(z given x) and its log density: (B, D) -> (B, L), (B,) in nats."""
-        mu, log_var = self.encode(x)
-        z = reparameterize(mu, log_var, generator)
-        return z, gaussian_log_density(z, mu, log_var)
-
-    def log_pz(self, z):
-        """Log density of z under the prior N(0, I): (B, L) -> (B,) in nats."""
-        return gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
 
     def log_px_z(self, x, z):
         """Log density of x given z: (B, D), (B, L) -> (B,) in nats."""

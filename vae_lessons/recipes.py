@@ -1,8 +1,8 @@
 """Models that several chapters use: trained once, then found again in a cache.
 
 Whoever opens one chapter alone waits for its training and gets the same model. The key of a
-stored model holds the recipe, the data, the source code it was made with and the version of
-torch, so that a change in any of them trains anew.
+stored model holds the recipe, the data, the source of the modules that the recipe names and of
+all behind them, and the version of torch, so that a change in any of them trains anew.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from vae_lessons.data import as_vectors
 from vae_lessons.elbo import elbo_terms
 from vae_lessons.mnist import data_folder
 from vae_lessons.progress import Progress
-from vae_lessons.training import Epoch, cosine, fit, history_line, matmul_precision
+from vae_lessons.training import Epoch, cosine, fit, history_line, matmul_precision, warm_up
 from vae_lessons.vae import VAE, mean_image_logits
 
 PACKAGE = pathlib.Path(__file__).parent
@@ -71,6 +71,23 @@ def plane_autoencoder(train, test):
                    name="plane_autoencoder")
 
     return train_once("plane_autoencoder", build, learn, train, test)
+
+
+def deep_vae(train, test):
+    """A VAE with two hidden layers each way and the KL warmed up, and its history; binarised.
+
+    Shapes: train, test are ``data.Digits``.  Source: chapter "evaluation".
+    """
+    def build(x):
+        return VAE(x.shape[1], 400, 40, layers=2, activation=nn.GELU,
+                   output_bias=mean_image_logits(x))
+
+    def learn(model, x, test_x):
+        return fit(model, x, elbo_terms, epochs=14, learning_rate=3e-3, schedule=cosine(),
+                   kl_weight=warm_up(0.2), binarized=True, test_images=test_x,
+                   precision="medium", name="deep_vae")
+
+    return train_once("deep_vae", build, learn, train, test)
 
 
 def judge(train, test):
@@ -125,11 +142,23 @@ def _key(build, learn, *data):
     digest = hashlib.sha256(torch.__version__.encode())
     for part in (build, learn):
         digest.update(inspect.getsource(part).encode())
-    for source in sorted(_modules_behind("recipes") - {"recipes"}):
+    named = set().union(*map(_modules_named_in, (build, learn, train_once))) - {"recipes"}
+    for source in sorted(set().union(*map(_modules_behind, named))):
         digest.update((PACKAGE / f"{source}.py").read_bytes())
     for tensor in data:
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _modules_named_in(function):
+    """The modules of this package whose functions and classes a function names."""
+    modules, parts = set(), [function.__code__]
+    while parts:
+        code = parts.pop()
+        parts += [inner for inner in code.co_consts if inspect.iscode(inner)]
+        things = [function.__globals__.get(name) for name in code.co_names]
+        modules |= {getattr(thing, "__module__", None) or "" for thing in things}
+    return {name.split(".")[1] for name in modules if name.startswith("vae_lessons.")}
 
 
 def _modules_behind(word):

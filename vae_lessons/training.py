@@ -70,8 +70,9 @@ def cosine(warm_up_fraction=0.02):
 
 def fit(
     model, images, objective, *, epochs, batch_size=128, learning_rate=1e-3,
-    schedule=constant, kl_weight=constant, binarized=False, test_images=None,
-    device=None, precision="highest", seed=0, name=None, after_epoch=lambda number: None,
+    schedule=constant, kl_weight=constant, binarized=False, test_images=None, labels=None,
+    test_labels=None, device=None, precision="highest", seed=0, name=None,
+    after_epoch=lambda number: None,
 ):
     """Trains the model with Adam and returns the history: an ``Epoch`` for each epoch.
 
@@ -79,21 +80,27 @@ def fit(
     or a pair (reconstruction, kl) of which the difference is maximised. ``schedule`` and
     ``kl_weight`` turn the part of the training that is done, from 0 to 1, into a factor for the
     learning rate and for the KL. ``binarized`` draws black and white pixels anew for each batch.
+    With ``labels`` the objective is given ``model.given(y)``, the model bound to the labels of
+    the batch, and with test images ``test_labels`` are wanted as well.
     ``device``, such as "cuda", moves the model and the images there. ``precision`` is that of
     matrix products, as in ``torch.set_float32_matmul_precision``: "medium" allows the fastest
     routine there is, which on some processors rounds the factors. ``after_epoch(number)`` is
     called when an epoch is done. Progress leaves a table; with a ``name``, one line that begins
     with it.
 
-    Shapes: images, test_images (N, D), values in [0, 1].
+    Shapes: images, test_images (N, D), values in [0, 1]; labels, test_labels (N,).
     Raises: ValueError for images of another shape, none at all, NaN or values outside [0, 1],
-    and for settings that make no sense; FloatingPointError if the loss is no number any more.
+    for other than one label for each image, and for settings that make no sense;
+    FloatingPointError if the loss is no number any more.
     Source: Kingma & Welling (2014), algorithm 1; chapter "training".
     """
     _check_settings(epochs, batch_size, learning_rate)
     device = torch.device(device) if device else next(model.parameters()).device
     model.to(device)
     images, test_images = _on_device(images, device), _on_device(test_images, device)
+    labels = _labels_on_device(labels, images, device)
+    if test_images is not None and (labels is None) != (test_labels is None):
+        raise ValueError("give labels for both, the training and the test images, or for neither")
     optimizer = torch.optim.Adam(model.parameters(), learning_rate, fused=True)
     generator = torch.Generator(device).manual_seed(seed)
     progress = Progress(epochs * math.ceil(len(images) / batch_size))
@@ -108,7 +115,8 @@ def fit(
                 optimizer.param_groups[0]["lr"] = learning_rate * schedule(done)
                 x = images.index_select(0, chosen)  # (B, D)
                 x = binarize(x, generator) if binarized else x
-                reconstruction, kl = _pair(objective(model, x, generator))
+                bound = _bound(model, labels, chosen)
+                reconstruction, kl = _pair(objective(bound, x, generator))
                 loss = (kl_weight(done) * kl - reconstruction).mean()
                 optimizer.zero_grad()
                 loss.backward()
@@ -118,7 +126,7 @@ def fit(
                 if progress.due():
                     progress.show(step, _one_line(number, epochs, reconstruction, kl))
             train = (sums / len(images)).tolist()
-            test = _test_means(model, test_images, objective, binarized)
+            test = _test_means(model, test_images, objective, binarized, test_labels)
             history.append(Epoch(number, *train, *test, time.perf_counter() - started))
             _check_finite(history[-1], learning_rate)
             after_epoch(number)
@@ -127,22 +135,27 @@ def fit(
     return history
 
 
-def per_image(model, images, objective, *, binarized=False, batch_size=1000, seed=0):
+def per_image(
+    model, images, objective, *, binarized=False, labels=None, batch_size=1000, seed=0
+):
     """What the objective gives for each image, without gradients: reconstruction and KL.
 
     The latents, and with ``binarized`` the pixels, are drawn from a generator with this seed.
+    With ``labels`` the objective is given ``model.given(y)``, as in ``fit``.
 
-    Shapes: images (N, D), values in [0, 1] -> two of (N,).  Units: nats.
-    Raises: ValueError for images of another shape, none at all, NaN or values outside [0, 1].
+    Shapes: images (N, D), values in [0, 1], labels (N,) -> two of (N,).  Units: nats.
+    Raises: ValueError for images of another shape, none at all, NaN or values outside [0, 1],
+    and for other than one label for each image.
     """
     images = _on_device(images, next(model.parameters()).device)
+    labels = _labels_on_device(labels, images, images.device)
     generator = torch.Generator(images.device).manual_seed(seed)
     model.eval()
     with torch.no_grad():
         parts = []
-        for x in images.split(batch_size):
-            x = binarize(x, generator) if binarized else x
-            parts.append(_pair(objective(model, x, generator)))
+        for chosen in torch.arange(len(images), device=images.device).split(batch_size):
+            x = binarize(images[chosen], generator) if binarized else images[chosen]
+            parts.append(_pair(objective(_bound(model, labels, chosen), x, generator)))
     reconstructions, kls = zip(*parts, strict=True)
     return torch.cat(reconstructions), torch.cat(kls)
 
@@ -214,6 +227,22 @@ def _on_device(images, device):
     return images.to(device)
 
 
+def _labels_on_device(labels, images, device):
+    if labels is None:
+        return None
+    if labels.shape != (len(images),):
+        raise ValueError(
+            f"labels have shape {tuple(labels.shape)}, but ({len(images)},) is wanted: "
+            "one label for each image"
+        )
+    return labels.to(device)
+
+
+def _bound(model, labels, chosen):
+    """The model, bound to the labels of the chosen images where there are labels."""
+    return model if labels is None else model.given(labels[chosen])
+
+
 def _pair(terms):
     """(reconstruction, kl) as it is; a bare objective (B,) with a KL of zero."""
     return terms if isinstance(terms, tuple) else (terms, torch.zeros_like(terms))
@@ -225,10 +254,12 @@ def _one_line(number, epochs, reconstruction, kl):
             f"−ELBO {kl - reconstruction:.1f} nats")
 
 
-def _test_means(model, test_images, objective, binarized):
+def _test_means(model, test_images, objective, binarized, test_labels):
     if test_images is None:
         return math.nan, math.nan
-    terms = per_image(model, test_images, objective, binarized=binarized)
+    terms = per_image(
+        model, test_images, objective, binarized=binarized, labels=test_labels
+    )
     return [term.mean().item() for term in terms]
 
 

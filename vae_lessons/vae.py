@@ -3,10 +3,8 @@
 import torch
 from torch import nn
 
-from vae_lessons.kl import gaussian_log_density
-from vae_lessons.likelihoods import bernoulli_log_likelihood
+from vae_lessons.latent_model import LatentModel
 from vae_lessons.mlp import check_rows, check_sizes, hidden_layers
-from vae_lessons.reparameterization import reparameterize
 
 
 class Encoder(nn.Module):
@@ -69,7 +67,7 @@ class Decoder(nn.Module):
             self.logits.bias.copy_(output_bias)
 
 
-class VAE(nn.Module):
+class VAE(LatentModel):
     """A VAE with a Gaussian encoder, the prior N(0, I) and Bernoulli pixels.
 
     Shapes: x (B, input_dim) -> logits (B, input_dim), mu and log_var (B, latent_dim).
@@ -88,11 +86,6 @@ class VAE(nn.Module):
             latent_dim, hidden_dim, input_dim, output_bias=output_bias, **shared
         )
 
-    def forward(self, x, generator=None):
-        mu, log_var = self.encode(x)
-        z = reparameterize(mu, log_var, generator)
-        return self.decode(z), mu, log_var
-
     def encode(self, x):
         """Centre and log variance of q(z given x): (B, D) -> two of (B, L)."""
         return self.encoder(x)
@@ -100,20 +93,6 @@ class VAE(nn.Module):
     def decode(self, z):
         """Logits of the pixels of p(x given z): (B, L) -> (B, D)."""
         return self.decoder(z)
-
-    def sample_posterior(self, x, generator=None):
-        """A draw z from q(z given x) and its log density: (B, D) -> (B, L), (B,) in nats."""
-        mu, log_var = self.encode(x)
-        z = reparameterize(mu, log_var, generator)
-        return z, gaussian_log_density(z, mu, log_var)
-
-    def log_pz(self, z):
-        """Log density of z under the prior N(0, I): (B, L) -> (B,) in nats."""
-        return gaussian_log_density(z, torch.zeros_like(z), torch.zeros_like(z))
-
-    def log_px_z(self, x, z):
-        """Log-likelihood of x given z: (B, D), (B, L) -> (B,) in nats."""
-        return bernoulli_log_likelihood(x, self.decode(z))
 
 
 def mean_image_logits(images):
