@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 from torch.func import functional_call
 
-from vae_lessons.elbo import Terms, elbo, elbo_terms, loss_function
+from vae_lessons.elbo import Terms, elbo, elbo_terms, log_importance_weights, loss_function
 from vae_lessons.linear_gaussian import LinearGaussian
 from vae_lessons.vae import VAE
 
@@ -223,3 +223,50 @@ def test_same_seed_same_bound():
     model, x = small_vae(), pixels(4)
     assert elbo(model, x, seeded(1)).equal(elbo(model, x, seeded(1)))
     assert not elbo(model, x, seeded(1)).equal(elbo(model, x, seeded(2)))
+
+
+# Importance weights
+
+
+def test_log_importance_weights_against_torch_distributions():
+    model, x = small_vae(), pixels(3)
+    log_weights = log_importance_weights(model, x, 4, seeded())
+    mu, log_var = model.encode(x)
+    eps = torch.randn(12, L, generator=seeded()).view(4, 3, L)
+    for k in range(4):
+        z = mu + torch.exp(log_var / 2) * eps[k]
+        log_px_z = torch.distributions.Bernoulli(logits=model.decode(z), validate_args=False)
+        wanted = log_px_z.log_prob(x).sum(dim=1) + Normal(0.0, 1.0).log_prob(z).sum(dim=1)
+        wanted = wanted - Normal(mu, torch.exp(log_var / 2)).log_prob(z).sum(dim=1)
+        torch.testing.assert_close(log_weights[:, k], wanted)
+
+
+def test_with_and_without_encode_the_weights_are_the_same():
+    model, x = small_vae(), pixels(3)
+    torch.testing.assert_close(
+        log_importance_weights(model, x, 5, seeded()),
+        log_importance_weights(OnlyThreeQuestions(model), x, 5, seeded()),
+    )
+
+
+def test_importance_weights_average_to_the_exact_probability():
+    model, x = linear_gaussian(0.5), pixels(2, torch.float64)
+    with torch.no_grad():
+        log_weights = log_importance_weights(model, x, 40_000, seeded())
+    ratio = (log_weights - model.log_px(x)[:, None]).detach().exp()
+    error = ratio.std(dim=1) / 200
+    assert ((ratio.mean(dim=1) - 1).abs() < 6 * error).all() and (error < 0.05).all()
+
+
+def test_encode_is_asked_once_for_all_draws():
+    model, x = small_vae(), pixels(3)
+    rows, encode = [], model.encode
+    model.encode = lambda x: rows.append(len(x)) or encode(x)
+    log_importance_weights(model, x, 7)
+    assert rows == [3]
+
+
+@pytest.mark.parametrize("num_samples", [0, -1])
+def test_log_importance_weights_needs_a_sample(num_samples):
+    with pytest.raises(ValueError, match="at least one sample is needed"):
+        log_importance_weights(small_vae(), pixels(2), num_samples)
