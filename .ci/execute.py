@@ -32,7 +32,10 @@ SECONDS_PER_CELL = 1200  # far more than any needs, so that a slow machine does 
 # How warnings begin that Jupyter's own kernel causes when it starts, on Python 3.12 and later.
 KERNEL_WARNINGS = ["There is no current event loop", "'asyncio."]
 # These train models: started first, they do not keep one worker busy when the other is done.
-LONGEST = ["training", "autoencoder", "latent_space", "what_is_a_vae", "complete_implementation"]
+LONGEST = [
+    "evaluation", "training", "conv_vae", "conditional_vae", "hierarchical_vae", "vq_vae",
+    "beta_vae", "autoencoder", "iwae", "debugging",
+]
 
 
 def main():

@@ -7,13 +7,17 @@ import torch
 
 from vae_lessons import evaluation
 from vae_lessons.evaluation import (
+    Settled,
     active_units,
+    best_gaussian,
     cut_in_four,
+    gaussian_elbo,
     log_joint_on_grid,
     log_marginal_from_prior,
     log_marginal_likelihood,
     log_marginal_on_grid,
     log_marginal_refined,
+    log_marginal_settled,
     plane_grid,
 )
 from vae_lessons.linear_gaussian import LinearGaussian
@@ -221,6 +225,7 @@ ESTIMATES = {
     "from the prior": lambda model, x: log_marginal_from_prior(model, x, 4, L),
     "on a grid": lambda model, x: log_marginal_on_grid(model, x, step=1.0),
     "refined": lambda model, x: log_marginal_refined(model, x, step=1.0, halvings=2),
+    "settled": lambda model, x: log_marginal_settled(model, x, step=1.0).log_px,
 }
 
 
@@ -291,6 +296,175 @@ def test_refined_halves_its_squares_as_often_as_it_is_asked(monkeypatch):
     monkeypatch.setattr(evaluation, "cut_in_four", noting)
     log_marginal_refined(rough_model(), pixels(1), step=0.4, halvings=3)
     assert sides == [0.4, 0.2, 0.1]
+
+
+# Halving until it moves no more
+
+
+@pytest.mark.parametrize("noise", [-1.5, -4.0, -7.0])
+def test_settled_is_exact_and_says_so(noise):
+    model, x = rough_model(), pixels()
+    with torch.no_grad():
+        model.log_var.fill_(noise)
+    settled = log_marginal_settled(model, x)
+    assert isinstance(settled, Settled)
+    error = (settled.log_px - model.log_px(x)).abs()
+    assert (error <= settled.moved + 1e-6).all() and (settled.moved < 1e-4).all()
+
+
+def test_settled_stops_at_the_first_small_move_from_the_second_halving_on():
+    model, x = rough_model(), pixels()
+    with torch.no_grad():
+        model.log_var.fill_(-8.0)
+    values = torch.stack([log_marginal_refined(model, x, halvings=h) for h in range(7)], dim=1)
+    moves = values.diff(dim=1).abs()
+    settled = log_marginal_settled(model, x, tolerance=1e-3)
+    for b in range(len(x)):
+        last = next(h for h in range(2, 7) if moves[b, h - 1] < 1e-3)
+        assert settled.side[b].item() == pytest.approx(0.2 / 2**last)
+        assert settled.log_px[b].item() == values[b, last].item()
+        assert settled.moved[b].item() == pytest.approx(moves[b, last - 1].item(), abs=1e-12)
+
+
+def test_settled_gives_up_after_as_many_halvings_as_it_is_allowed():
+    settled = log_marginal_settled(rough_model(), pixels(), tolerance=0.0, most_halvings=3)
+    assert (settled.side - 0.025).abs().max() < 1e-12
+
+
+def test_settled_halves_twice_whatever_the_tolerance():
+    settled = log_marginal_settled(rough_model(), pixels(), tolerance=1e9)
+    assert (settled.side - 0.05).abs().max() < 1e-12
+
+
+def test_settled_gives_each_image_squares_of_its_own():
+    narrow_and_wide = NarrowWhereThereIsInk()
+    settled = log_marginal_settled(narrow_and_wide, torch.tensor([[0.0], [1.0]]).double())
+    assert settled.side[1] < settled.side[0]
+    assert settled.log_px.abs().max() < 1e-6
+
+
+class NarrowWhereThereIsInk:
+    """p(x, z) is a Gaussian of z alone, so log p(x) is 0; its width depends on the pixel."""
+
+    def log_pz(self, z):
+        return torch.zeros(len(z), dtype=z.dtype)
+
+    def log_px_z(self, x, z):
+        width = torch.where(x > 0.5, 0.02, 1.0)
+        return torch.distributions.Normal(0.05 * x, width).log_prob(z).sum(dim=1)
+
+
+# A Gaussian of its own for each image
+
+
+def best_by_hand(model, x):
+    """The diagonal Gaussian nearest to a Gaussian posterior: its mean, its conditional widths."""
+    mean, covariance = model.exact_posterior(x)
+    precision = torch.linalg.inv(covariance).diagonal()
+    return mean.detach(), (-precision.log()).detach().expand_as(mean)
+
+
+def exact_elbo(model, x, mu, log_var):
+    """log p(x) less the KL to the posterior, by torch.distributions."""
+    mean, covariance = model.exact_posterior(x)
+    normal = torch.distributions.MultivariateNormal
+    q, posterior = normal(mu, torch.diag_embed(log_var.exp())), normal(mean, covariance)
+    return (model.log_px(x) - torch.distributions.kl_divergence(q, posterior)).detach()
+
+
+@pytest.mark.parametrize("rows_at_once", [40, 20_000])
+def test_gaussian_elbo_is_log_px_less_the_kl_to_the_posterior(monkeypatch, rows_at_once):
+    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", rows_at_once)
+    model, x = rough_model(), pixels()
+    mu, log_var = torch.full((3, L), 0.3).double(), torch.full((3, L), -1.0).double()
+    with torch.no_grad():
+        runs = [gaussian_elbo(model, x, mu, log_var, 50, seeded(seed)) for seed in range(400)]
+    runs = torch.stack(runs)
+    off = runs.mean(dim=0) - exact_elbo(model, x, mu, log_var)
+    assert (off.abs() < 6 * runs.std(dim=0) / 400**0.5).all()
+
+
+def test_gaussian_elbo_of_one_draw_is_reconstruction_less_kl():
+    model, x = rough_model(), pixels()
+    mu, log_var = model.encode(x)
+    z = mu + (0.5 * log_var).exp() * torch.randn(3, L, generator=seeded(4), dtype=torch.float64)
+    normal = torch.distributions.Normal
+    kl = torch.distributions.kl_divergence(normal(mu, (0.5 * log_var).exp()), normal(0.0, 1.0))
+    wanted = model.log_px_z(x, z) - kl.sum(dim=1)
+    torch.testing.assert_close(gaussian_elbo(model, x, mu, log_var, 1, seeded(4)), wanted)
+
+
+def test_gaussian_elbo_lets_gradients_through_every_chunk(monkeypatch):
+    model, x = rough_model(), pixels()
+    slopes = []
+    for rows_at_once in (6, 20_000):
+        monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", rows_at_once)
+        mu = torch.zeros(3, L, dtype=torch.float64, requires_grad=True)
+        log_var = torch.full_like(mu, -20.0)  # next to no noise, so that the draws do not matter
+        slopes += torch.autograd.grad(gaussian_elbo(model, x, mu, log_var, 8).sum(), mu)
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-3)
+
+
+def test_gaussian_elbo_refuses():
+    model, x, mu = rough_model(), pixels(), torch.zeros(3, L, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"must be \(B, L\)"):
+        gaussian_elbo(model, x, mu, mu[:, :1], 1)
+    with pytest.raises(ValueError, match="2 images but 3 Gaussians"):
+        gaussian_elbo(model, x[:2], mu, mu, 1)
+    with pytest.raises(ValueError, match="num_samples is 0: at least one"):
+        gaussian_elbo(model, x, mu, mu, 0)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_best_gaussian_is_that_of_the_closed_form(given):
+    """From the encoder, and from a start of one's own."""
+    model, x = rough_model(), pixels()
+    start = (torch.full((3, L), 2.0).double(), torch.full((3, L), -3.0).double())
+    mu, log_var = best_gaussian(
+        model, x, start if given else None, steps=400, num_samples=50, generator=seeded()
+    )
+    wanted_mu, wanted_log_var = best_by_hand(model, x)
+    torch.testing.assert_close(mu, wanted_mu, rtol=0, atol=0.03)
+    torch.testing.assert_close(log_var, wanted_log_var, rtol=0, atol=0.08)
+    best = exact_elbo(model, x, wanted_mu, wanted_log_var)
+    reached = exact_elbo(model, x, mu, log_var)
+    assert (best - reached).max() < 1e-3
+    assert (reached > exact_elbo(model, x, *model.encode(x))).all()
+    assert (model.log_px(x) - best).min() > 0.01, "the posterior is tilted: a gap must stay"
+
+
+def test_best_gaussian_leaves_the_model_and_the_start_alone():
+    model, x = rough_model(), pixels()
+    before = [parameter.clone() for parameter in model.parameters()]
+    start = tuple(part.detach().clone() for part in model.encode(x))
+    kept = [part.clone() for part in start]
+    best_gaussian(model, x, start, steps=3)
+    for parameter, old in zip(model.parameters(), before, strict=True):
+        assert parameter.equal(old) and parameter.grad is None
+    assert start[0].equal(kept[0]) and start[1].equal(kept[1])
+
+
+def test_best_gaussian_begins_at_the_encoder_or_at_the_start():
+    model, x = rough_model(), pixels()
+    torch.testing.assert_close(best_gaussian(model, x, steps=0), model.encode(x))
+    start = (torch.ones(3, L).double(), torch.zeros(3, L).double())
+    torch.testing.assert_close(best_gaussian(model, x, start, steps=0), start)
+
+
+@pytest.mark.parametrize("num", [0, 1, 3])
+def test_best_gaussian_gives_a_pair_for_each_image_and_no_gradient(num):
+    parts = best_gaussian(rough_model(), pixels(num), steps=2)
+    assert [part.shape for part in parts] == [(num, L), (num, L)]
+    assert not any(part.requires_grad for part in parts)
+
+
+def test_best_gaussian_refuses_what_are_no_pixels_and_follows_its_generator():
+    model, x = rough_model(), pixels()
+    with pytest.raises(ValueError, match="Divide by 255"):
+        best_gaussian(model, 255 * x)
+    first, again, other = (best_gaussian(model, x, steps=2, generator=seeded(s))[0]
+                           for s in (1, 1, 2))
+    assert first.equal(again) and not first.equal(other)
 
 
 # Active units

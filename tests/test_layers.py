@@ -13,8 +13,10 @@ TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests").glob("tes
 # A module imports only from rows below its own.
 ROWS = {
     "recipes": ["recipes"],
-    "models": ["autoencoder", "classifier", "complete_implementation", "conditional_vae", "conv_vae",
-               "debugging", "hierarchical_vae", "linear_gaussian", "vae", "vq_vae"],
+    "models": [
+        "autoencoder", "classifier", "complete_implementation", "conditional_vae", "conv_vae",
+        "debugging", "hierarchical_vae", "linear_gaussian", "vae", "vq_vae",
+    ],
     "contract": ["latent_model"],
     "measures": ["beta_vae", "evaluation", "frechet", "iwae", "latent_space"],
     "the bound": ["elbo"],

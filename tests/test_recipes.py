@@ -11,10 +11,21 @@ from torch import nn
 from vae_lessons import recipes
 from vae_lessons.autoencoder import Autoencoder
 from vae_lessons.classifier import Classifier
+from vae_lessons.conditional_vae import ConditionalVAE
+from vae_lessons.conv_vae import ConvVAE
 from vae_lessons.data import Digits, as_vectors
 from vae_lessons.elbo import elbo_terms
 from vae_lessons.mnist import data_folder
-from vae_lessons.recipes import improved_vae, judge, plane_autoencoder, plane_vae, train_once
+from vae_lessons.recipes import (
+    conditional_vae,
+    conv_vae,
+    deep_vae,
+    improved_vae,
+    judge,
+    plane_autoencoder,
+    plane_vae,
+    train_once,
+)
 from vae_lessons.training import Epoch
 from vae_lessons.vae import VAE
 
@@ -254,11 +265,16 @@ def count(model):
     (plane_vae, VAE, 10, 784 * 400 + 400 + 160_400 + 4 * 400 + 4 + 1200 + 160_400
      + 400 * 784 + 784),
     (improved_vae, VAE, 10, 652_824),
+    (deep_vae, VAE, 14, 784 * 400 + 400 + 160_400 + 2 * (400 * 40 + 40) + 40 * 400 + 400 + 160_400
+     + 400 * 784 + 784),
+    (conditional_vae, ConditionalVAE, 6, 794 * 300 + 300 + 90_300 + 600 * 20 + 40
+     + 30 * 300 + 300 + 90_300 + 300 * 784 + 784),
+    (conv_vae, ConvVAE, 6, 434_088),
     (plane_autoencoder, Autoencoder, 6, 784 * 400 + 400 + 160_400 + 802 + 1200 + 160_400
      + 400 * 784 + 784),
 ])
 def test_recipes(recipe, kind, epochs, parameters):
-    train, test = digits(40, side=28), digits(10, side=28)
+    train, test = digits(200, side=28), digits(10, side=28)
     model, history = recipe(train, test)
     assert isinstance(model, kind) and count(model) == parameters
     assert [epoch.number for epoch in history] == list(range(1, epochs + 1))

@@ -16,6 +16,8 @@ from torch import nn
 
 from vae_lessons.autoencoder import Autoencoder, negative_squared_error
 from vae_lessons.classifier import Classifier, fit_classifier
+from vae_lessons.conditional_vae import ConditionalVAE
+from vae_lessons.conv_vae import ConvVAE
 from vae_lessons.data import as_vectors
 from vae_lessons.elbo import elbo_terms
 from vae_lessons.mnist import data_folder
@@ -88,6 +90,40 @@ def deep_vae(train, test):
                    precision="medium", name="deep_vae")
 
     return train_once("deep_vae", build, learn, train, test)
+
+
+def conv_vae(train, test):
+    """A convolutional VAE with 20 latents, and its history; binarised pixels.
+
+    Shapes: train, test are ``data.Digits`` of 28 x 28 pixels.  Source: chapter "conv_vae".
+    """
+    def build(x):
+        return ConvVAE(channels=16, hidden_dim=128, latent_dim=20,
+                       output_bias=mean_image_logits(x))
+
+    def learn(model, x, test_x):
+        return fit(model, x, elbo_terms, epochs=6, learning_rate=6e-3, schedule=cosine(),
+                   binarized=True, test_images=test_x, precision="medium", name="conv_vae")
+
+    return train_once("conv_vae", build, learn, train, test)
+
+
+def conditional_vae(train, test):
+    """A VAE that is told the class, trained with beta = 2, and its history; binarised pixels.
+
+    Shapes: train, test are ``data.Digits`` of ten classes.  Source: chapter "conditional_vae".
+    """
+    def build(x):
+        return ConditionalVAE(x.shape[1], 300, 20, 10, layers=2, activation=nn.GELU,
+                              output_bias=mean_image_logits(x))
+
+    def learn(model, x, test_x):
+        return fit(model, x, elbo_terms, epochs=6, learning_rate=3e-3, schedule=cosine(),
+                   kl_weight=lambda done: 2.0, binarized=True, test_images=test_x,
+                   labels=train.labels, test_labels=test.labels, precision="medium",
+                   name="conditional_vae")
+
+    return train_once("conditional_vae", build, learn, train, test)
 
 
 def judge(train, test):
