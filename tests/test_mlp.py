@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vae_lessons.mlp import check_rows, check_sizes, hidden_layers
+from vae_lessons.mlp import check_rows, check_sizes, hidden_layers, start_bias_at
 
 
 @pytest.mark.parametrize("size", [0, -2, 2.0, "3", None])
@@ -51,3 +51,18 @@ def test_values_by_hand():
 def test_hidden_layers_refuses(sizes, name):
     with pytest.raises(ValueError, match=f"{name} is 0"):
         hidden_layers(*sizes, nn.ReLU)
+
+
+def test_start_bias_at_copies_or_leaves_as_it_is():
+    bias, wanted = nn.Parameter(torch.zeros(2, 3)), torch.arange(6.0).view(2, 3)
+    start_bias_at(bias, None)
+    assert bias.equal(torch.zeros(2, 3))
+    start_bias_at(bias, wanted)
+    assert bias.equal(wanted) and bias.requires_grad and bias.grad_fn is None
+    wanted += 1
+    assert not bias.equal(wanted), "it is a copy"
+
+
+def test_start_bias_at_refuses_what_would_only_broadcast():
+    with pytest.raises(ValueError, match=r"has shape \(3,\), but \(2, 3\) is wanted"):
+        start_bias_at(nn.Parameter(torch.zeros(2, 3)), torch.zeros(3))

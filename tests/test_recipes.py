@@ -128,7 +128,8 @@ def test_other_data_are_another_model():
     trained(train=digits(seed=5))
     trained(test=digits(6, seed=5))
     trained(train=TRAIN._replace(labels=TRAIN.labels.flip(0)))
-    assert len(LEARNED) == len(stored()) == 4
+    trained(test=TEST._replace(labels=TEST.labels.flip(0)))
+    assert len(LEARNED) == len(stored()) == 5
 
 
 def test_another_name_is_another_model():

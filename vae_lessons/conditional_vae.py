@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vae_lessons.latent_model import LatentModel
-from vae_lessons.mlp import check_rows, check_sizes, hidden_layers
+from vae_lessons.mlp import check_rows, check_sizes, hidden_layers, start_bias_at
 
 WHOLE_NUMBERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -51,8 +51,7 @@ class ConditionalVAE(nn.Module):
         self.log_var = nn.Linear(hidden_dim, latent_dim)
         self.decoder = hidden_layers(latent_dim + num_classes, hidden_dim, layers, activation)
         self.logits = nn.Linear(hidden_dim, input_dim)
-        if output_bias is not None:
-            self._start_bias_at(output_bias)
+        start_bias_at(self.logits.bias, output_bias)
 
     def given(self, y):
         """The model bound to these labels, which answers what any ``LatentModel`` answers.
@@ -61,15 +60,6 @@ class ConditionalVAE(nn.Module):
         Raises: ValueError for labels of another shape, another type or another range.
         """
         return GivenLabels(self, y)
-
-    def _start_bias_at(self, output_bias):
-        if output_bias.shape != self.logits.bias.shape:
-            raise ValueError(
-                f"output_bias has shape {tuple(output_bias.shape)}, but "
-                f"{tuple(self.logits.bias.shape)} is wanted: one logit for each pixel"
-            )
-        with torch.no_grad():
-            self.logits.bias.copy_(output_bias)
 
 
 class GivenLabels(LatentModel):

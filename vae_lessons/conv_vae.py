@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vae_lessons.latent_model import LatentModel
-from vae_lessons.mlp import check_rows, check_sizes
+from vae_lessons.mlp import check_rows, check_sizes, start_bias_at
 
 SHRINK = 4  # the sides of the innermost feature maps are this much shorter than the image's
 
@@ -69,7 +69,8 @@ class ConvDecoder(nn.Module):
             nn.Conv2d(maps, SHRINK * SHRINK, 3, padding=1, bias=False),
             nn.PixelShuffle(SHRINK), nn.Flatten(),
         )
-        self.output_bias = nn.Parameter(_start_of_bias(output_bias, side * side))
+        self.output_bias = nn.Parameter(torch.zeros(side * side))
+        start_bias_at(self.output_bias, output_bias)
 
     def forward(self, z):
         check_rows(z, self.latent_dim, "z")
@@ -106,15 +107,3 @@ def _inner_side(side):
     if side % SHRINK:
         raise ValueError(f"side is {side}: it must be a multiple of {SHRINK}, as 28 is")
     return side // SHRINK
-
-
-def _start_of_bias(output_bias, input_dim):
-    """A copy of the bias (D,) that was given, or zeros."""
-    if output_bias is None:
-        return torch.zeros(input_dim)
-    if output_bias.shape != (input_dim,):
-        raise ValueError(
-            f"output_bias has shape {tuple(output_bias.shape)}, but ({input_dim},) is wanted: "
-            "one logit for each pixel"
-        )
-    return output_bias.detach().clone()

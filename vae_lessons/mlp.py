@@ -1,5 +1,6 @@
 """The hidden layers that encoders and decoders are made of."""
 
+import torch
 from torch import nn
 
 
@@ -17,6 +18,23 @@ def check_rows(x, width, name="x"):
             f"{name} has shape {tuple(x.shape)}, but (B, {width}) is wanted: one row for each "
             f"example. Images become rows with vae_lessons.data.as_vectors."
         )
+
+
+def start_bias_at(bias, output_bias):
+    """Lets the bias of a last layer start at ``output_bias``; None leaves it as it is.
+
+    Shapes: two of one shape.
+    Raises: ValueError if they differ in shape.
+    """
+    if output_bias is None:
+        return
+    if output_bias.shape != bias.shape:
+        raise ValueError(
+            f"output_bias has shape {tuple(output_bias.shape)}, but {tuple(bias.shape)} is "
+            "wanted: one logit for each output"
+        )
+    with torch.no_grad():
+        bias.copy_(output_bias)
 
 
 def hidden_layers(input_dim, hidden_dim, layers, activation):

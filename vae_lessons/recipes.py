@@ -151,7 +151,7 @@ def train_once(name, build, learn, train, test):
     model = build(x)
     folder = data_folder() / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}-{_key(build, learn, train.images, train.labels, test.images)}.pt"
+    file = folder / f"{name}-{_key(build, learn, *train[:2], *test[:2])}.pt"
     with FileLock(f"{file}.lock"):
         if not file.exists():
             history = learn(model, x, test_x)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vae_lessons.latent_model import LatentModel
-from vae_lessons.mlp import check_rows, check_sizes, hidden_layers
+from vae_lessons.mlp import check_rows, check_sizes, hidden_layers, start_bias_at
 
 
 class Encoder(nn.Module):
@@ -50,21 +50,11 @@ class Decoder(nn.Module):
         self.latent_dim = latent_dim
         self.hidden = hidden_layers(latent_dim, hidden_dim, layers, activation)
         self.logits = nn.Linear(hidden_dim, output_dim)
-        if output_bias is not None:
-            self._start_bias_at(output_bias)
+        start_bias_at(self.logits.bias, output_bias)
 
     def forward(self, z):
         check_rows(z, self.latent_dim, "z")
         return self.logits(self.hidden(z))
-
-    def _start_bias_at(self, output_bias):
-        if output_bias.shape != self.logits.bias.shape:
-            raise ValueError(
-                f"output_bias has shape {tuple(output_bias.shape)}, but "
-                f"{tuple(self.logits.bias.shape)} is wanted: one logit for each pixel"
-            )
-        with torch.no_grad():
-            self.logits.bias.copy_(output_bias)
 
 
 class VAE(LatentModel):

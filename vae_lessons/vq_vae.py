@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from vae_lessons.likelihoods import bernoulli_log_likelihood
-from vae_lessons.mlp import check_rows, check_sizes
+from vae_lessons.mlp import check_rows, check_sizes, start_bias_at
 
 SIDE = 4  # code positions along an edge of the image
 NUM_POSITIONS = SIDE * SIDE
@@ -54,17 +54,6 @@ def straight_through(vectors, entries):
     return vectors + (entries - vectors).detach()
 
 
-def _bias(shape, start):
-    """A bias that starts where it is told to, or at zero."""
-    start = torch.zeros(shape) if start is None else start
-    if start.shape != shape:
-        raise ValueError(
-            f"output_bias has shape {tuple(start.shape)}, but {shape} is wanted: "
-            "one logit for each output"
-        )
-    return nn.Parameter(start.detach().clone())
-
-
 class VQVAE(nn.Module):
     """A convolutional VQ-VAE for 28 x 28 Bernoulli pixels, with 4 x 4 codes.
 
@@ -94,7 +83,8 @@ class VQVAE(nn.Module):
             nn.Conv2d(width, 4 * (width // 4), 3, padding=1), nn.PixelShuffle(2), nn.GELU(),
             nn.Conv2d(width // 4, 4, 3, padding=1), nn.PixelShuffle(2), nn.Flatten(),
         )
-        self.bias = _bias((784,), output_bias)
+        self.bias = nn.Parameter(torch.zeros(784))
+        start_bias_at(self.bias, output_bias)
 
     def vectors(self, x):
         """What the encoder says at each position, of mean 0 and variance 1: -> (B, P, M)."""
@@ -255,7 +245,8 @@ class CausalPrior(nn.Module):
         self.each = nn.Sequential(
             nn.GELU(), nn.Linear(width, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, codebook_size)
         )
-        self.bias = _bias(self.shape, output_bias)
+        self.bias = nn.Parameter(torch.zeros(self.shape))
+        start_bias_at(self.bias, output_bias)
 
     def logits(self, codes):
         """Logits of the code at each position, given the codes before it: (B, P) -> (B, P, C)."""
