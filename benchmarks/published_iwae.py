@@ -35,6 +35,7 @@ from vae_lessons.data import as_vectors, binarize, load_digits
 from vae_lessons.elbo import elbo
 from vae_lessons.evaluation import active_units, log_marginal_likelihood
 from vae_lessons.iwae import iwae_bound
+from vae_lessons.mlp import start_bias_at
 from vae_lessons.mnist import data_folder
 from vae_lessons.training import mean_and_error, per_image
 from vae_lessons.vae import VAE, mean_image_logits
@@ -55,8 +56,7 @@ def build(images):
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-    with torch.no_grad():
-        model.decoder.logits.bias.copy_(mean_image_logits(images))
+    start_bias_at(model.decoder.logits.bias, mean_image_logits(images))
     return model
 
 
