@@ -104,7 +104,7 @@ def remove_strangers(keys):
 
 def run(stale, keys):
     """Run these notebooks under pytest and record those that ran to their end."""
-    print(f"Running them, {WORKERS} at a time. All of the book's take about 10 minutes.", flush=True)
+    print(f"Running them, {WORKERS} at a time. All of them take about 10 minutes.", flush=True)
     copies = [Path(shutil.copy(path, EXECUTED)) for path in stale]
     try:
         return subprocess.run(pytest_command(copies), cwd=ROOT, env=strict_environment()).returncode
