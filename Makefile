@@ -2,14 +2,16 @@
 PYTHON ?= python3
 TORCH ?=
 URL ?=
+SOLUTIONS ?= yes
 RUN = .venv/bin/python
 
-.PHONY: help book test wheel repository strip clean distclean
+.PHONY: help book test wheel classroom repository strip clean distclean
 
 help:
 	@echo 'make book         run the notebooks and build the book: _build/html/index.html'
 	@echo 'make test         run the tests and the notebooks'
 	@echo 'make wheel        build the package for uploading to Colab: dist/'
+	@echo 'make classroom    pack the book, its notebooks and wheels for a room without a network'
 	@echo 'make repository URL=https://github.com/owner/name'
 	@echo '                  set the public address of this copy of the book'
 	@echo 'make strip        remove outputs from the notebooks, after editing them in Jupyter'
@@ -18,11 +20,12 @@ help:
 	@echo
 	@echo 'The first run of book or test makes the environment .venv (Python 3.11 to 3.14;'
 	@echo 'up to 6 GB). Options: PYTHON=python3.12 uses that Python; TORCH=cpu installs the'
-	@echo 'smaller PyTorch without GPU support.'
+	@echo 'smaller PyTorch without GPU support. make book SOLUTIONS=no leaves out the pages with'
+	@echo 'the solutions of the exercises.'
 
 book: .venv/ready
 	@$(RUN) .ci/execute.py
-	@$(RUN) .ci/build.py
+	@SOLUTIONS=$(SOLUTIONS) $(RUN) .ci/build.py
 
 test: .venv/ready
 	@echo 'Running the tests. This takes a minute or two.'
@@ -32,6 +35,10 @@ test: .venv/ready
 wheel: .venv/ready
 	@$(RUN) -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@echo 'Upload this file to Colab:' && ls dist/*.whl
+
+classroom: .venv/ready
+	@$(RUN) .ci/execute.py
+	@$(RUN) .ci/classroom.py
 
 repository:
 	@$(PYTHON) .ci/repository.py $(URL)

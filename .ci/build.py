@@ -1,5 +1,9 @@
-"""Build the pages from notebooks that have been run (.ci/execute.py), and check what came out."""
+"""Build the pages from notebooks that have been run (.ci/execute.py), and check what came out.
 
+SOLUTIONS=no in the environment leaves out the solutions of the exercises.
+"""
+
+import os
 import shutil
 import subprocess
 import sys
@@ -36,7 +40,21 @@ def jupyter_book():
     program = Path(sys.executable).with_name("jupyter-book")
     strict = ["--warningiserror", "--keep-going", "--nitpick"]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.run([str(program), "build", ".", "--all", *strict], cwd=ROOT, **streams)
+    command = [str(program), "build", ".", "--all", "--toc", str(contents()), *strict]
+    return subprocess.run(command, cwd=ROOT, **streams)
+
+
+def contents():
+    """The file with the order of the pages: _toc.yml, or a copy of it without the solutions."""
+    whole = ROOT / "_toc.yml"
+    if os.environ.get("SOLUTIONS") != "no":
+        return whole
+    text = whole.read_text(encoding="utf-8")
+    start, end = (text.index(f"  - caption: {name}\n") for name in ("Solutions", "At the back"))
+    shorter = ROOT / "_build" / "toc_without_solutions.yml"
+    shorter.parent.mkdir(exist_ok=True)
+    shorter.write_text(text[:start] + text[end:], encoding="utf-8")
+    return shorter
 
 
 if __name__ == "__main__":

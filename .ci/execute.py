@@ -17,6 +17,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import nbformat
+import notebooks
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
@@ -33,19 +34,19 @@ SECONDS_PER_CELL = 1200  # far more than any needs, so that a slow machine does 
 KERNEL_WARNINGS = ["There is no current event loop", "'asyncio."]
 # These train models: started first, they do not keep one worker busy when the other is done.
 LONGEST = [
-    "evaluation", "training", "conv_vae", "conditional_vae", "hierarchical_vae", "vq_vae",
-    "beta_vae", "autoencoder", "iwae", "debugging",
+    "compression", "anomaly_detection", "evaluation", "image_generation", "training", "conv_vae",
+    "conditional_vae", "text", "hierarchical_vae", "vq_vae", "music", "beta_vae", "autoencoder",
+    "iwae", "debugging",
 ]
 
 
 def main():
     """Bring all results up to date; the exit status is that of pytest."""
     os.environ["VAE_LESSONS_SOURCE"] = source = data_source()
-    notebooks = sorted(BOOK.glob("*.ipynb"), key=starting_order)
-    keys = all_keys(notebooks, source)
+    keys = all_keys(sorted(notebooks.paths(), key=starting_order), source)
     remove_strangers(keys)
-    stale = [path for path in notebooks if path.name not in finished(keys)]
-    print(f"{len(stale)} of {len(notebooks)} notebooks have to be run with this code and data.")
+    stale = [name for name in keys if name not in finished(keys)]
+    print(f"{len(stale)} of {len(keys)} notebooks have to be run with this code and data.")
     status = run(stale, keys) if stale else 0
     fill_cache(finished(keys))
     return status
@@ -65,13 +66,19 @@ def starting_order(path):
     return rank, path.stem
 
 
-def all_keys(notebooks, source):
+def all_keys(paths, source):
     """A key for each notebook's name; it changes with all that the result depends on."""
-    package = [path.read_bytes() for path in sorted((ROOT / "vae_lessons").glob("*.*"))]
+    files = sorted(path for path in (ROOT / "vae_lessons").rglob("*.*") if path.suffix != ".pyc")
+    package = [path.read_bytes() for path in files]
     versions = sorted({f"{each.name}=={each.version}" for each in distributions()})
     around = [platform.python_version(), source, *versions]
     shared = digest(*package, *(text.encode() for text in around))
-    return {path.name: digest(code_text(path), shared.encode()) for path in notebooks}
+    return {name_of(path): digest(code_text(path), shared.encode()) for path in paths}
+
+
+def name_of(path):
+    """Where a notebook lies in book/, as text."""
+    return path.relative_to(BOOK).as_posix()
 
 
 def code_text(path):
@@ -97,20 +104,27 @@ def finished(keys):
 def remove_strangers(keys):
     """Remove the results of notebooks that are gone."""
     EXECUTED.mkdir(exist_ok=True)
-    for path in EXECUTED.glob("*.ipynb"):
-        if path.name not in keys:
+    for path in EXECUTED.rglob("*.ipynb"):
+        if path.relative_to(EXECUTED).as_posix() not in keys:
             path.unlink()
 
 
 def run(stale, keys):
     """Run these notebooks under pytest and record those that ran to their end."""
     print(f"Running them, {WORKERS} at a time. All of them take about 10 minutes.", flush=True)
-    copies = [Path(shutil.copy(path, EXECUTED)) for path in stale]
+    copies = {name: copied(name) for name in stale}
     try:
-        return subprocess.run(pytest_command(copies), cwd=ROOT, env=strict_environment()).returncode
+        command = pytest_command(copies.values())
+        return subprocess.run(command, cwd=ROOT, env=strict_environment()).returncode
     finally:
-        done = {path.name: keys[path.name] for path in copies if ran_to_its_end(path)}
+        done = {name: keys[name] for name, path in copies.items() if ran_to_its_end(path)}
         RECORD.write_text(json.dumps(finished(keys) | done, indent=1, sort_keys=True))
+
+
+def copied(name):
+    """A copy of a notebook in _executed/, at the same depth."""
+    (EXECUTED / name).parent.mkdir(exist_ok=True)
+    return Path(shutil.copy(BOOK / name, EXECUTED / name))
 
 
 def pytest_command(copies):

@@ -30,8 +30,9 @@ if importlib.util.find_spec("vae_lessons") is None:
 
 
 def paths():
-    """The book's notebooks."""
-    return sorted((ROOT / "book").glob("*.ipynb"))
+    """The book's notebooks: chapters, exercises and solutions."""
+    folders = [ROOT / "book" / each for each in (".", "exercises", "solutions")]
+    return sorted(path for folder in folders for path in folder.glob("*.ipynb"))
 
 
 def read(path):
@@ -46,7 +47,7 @@ def written(notebook):
 
 def write(path, notebook):
     """Store a notebook where its text has changed."""
-    if path.read_text(encoding="utf-8") != written(notebook):
+    if not path.exists() or path.read_text(encoding="utf-8") != written(notebook):
         path.write_text(written(notebook), encoding="utf-8", newline="\n")
 
 

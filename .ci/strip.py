@@ -1,14 +1,16 @@
 """Store the notebooks without outputs, counts and what Jupyter or Colab added; cell ids stay."""
 
+import exercises
 import notebooks
 
-KEPT = ("tags", "mystnb")
+KEPT = ("tags", "mystnb", "nbgrader")
 
 
 def main():
     """Strip every notebook of the book."""
     for path in notebooks.paths():
         notebooks.write(path, stripped(notebooks.read(path)))
+    exercises.main()
     print(f"{len(notebooks.paths())} notebooks hold no outputs and no run metadata.")
 
 

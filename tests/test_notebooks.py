@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / ".ci"))
 import notebooks  # noqa: E402
 import strip  # noqa: E402
 
-WORDS = [path.stem for path in notebooks.paths()]
+WORDS = [path.relative_to(ROOT / "book").with_suffix("").as_posix() for path in notebooks.paths()]
 PAGES = sorted(path.stem for path in (ROOT / "book").glob("*.md"))
 LONGEST_CELL = 15
 every_notebook = pytest.mark.parametrize("word", WORDS)
@@ -75,7 +75,8 @@ def test_cells_are_short(word):
     if word == "complete_implementation":
         pytest.skip("shows a whole program, which is its purpose")
     long = {cell["id"]: len(cell["source"]) for cell in cells_of(word)}
-    assert not {name: size for name, size in long.items() if size > LONGEST_CELL}
+    longest = 2 * LONGEST_CELL if word.startswith("solutions/") else LONGEST_CELL
+    assert not {name: size for name, size in long.items() if size > longest}
 
 
 def package_names():
@@ -88,6 +89,8 @@ def package_names():
 
 @every_notebook
 def test_no_notebook_types_the_package_a_second_time(word):
+    if "/" in word:
+        pytest.skip("an exercise may ask for a function of the package")
     taught = {name for name, module in package_names() if module != "complete_implementation"}
     nodes = ast.walk(code_of(word))
     here = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}

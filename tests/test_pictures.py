@@ -1,12 +1,25 @@
-"""A reader's own pictures: what is read, how it is split, and what is refused."""
+"""Sets by name and a reader's own pictures: what is read, how it is split, what is refused.
+
+No test reaches a real host. The sets are made of 12 + 7 small random pictures.
+"""
+
+import gzip
+import hashlib
+import http.server
+import socket
+import struct
+import threading
+import time
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
-from vae_lessons import data
-from vae_lessons.pictures import load_pictures
+from vae_lessons import data, mnist, pictures
+from vae_lessons.data import Digits
+from vae_lessons.pictures import ImagesUnavailable, load_images, load_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +196,196 @@ def test_damaged_picture_is_named(tmp_path):
 def test_picture_of_fractions_is_named(tmp_path):
     with pytest.raises(ValueError, match="0a.tiff .*fractions"):
         one_of(tmp_path, Image.fromarray(np.zeros((2, 2), dtype=np.float32)), "a.tiff")
+
+
+# Sets by name
+
+
+def idx(values):
+    """The bytes of an idx file, as the MNIST page describes the format."""
+    sizes = struct.pack(f">{values.dim()}I", *values.shape)
+    return bytes([0, 0, 8, values.dim()]) + sizes + bytes(values.flatten().tolist())
+
+
+def set_of(seed):
+    """Small images and labels, and the four archives that hold them."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (19, 28, 28), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (19,), generator=generator)
+    parts = {"train": slice(0, 12), "t10k": slice(12, 19)}
+    archives = {}
+    for stem, part in parts.items():
+        archives[f"{stem}-images-idx3-ubyte.gz"] = gzip.compress(idx(images[part]), mtime=0)
+        archives[f"{stem}-labels-idx1-ubyte.gz"] = gzip.compress(idx(labels[part]), mtime=0)
+    return images, labels, archives
+
+
+SETS = {"FashionMNIST": set_of(1), "KMNIST": set_of(2)}
+every_set = pytest.mark.parametrize("name", SETS)
+
+
+class Server:
+    """A mirror on the loopback address that serves ``files`` and counts what it was asked for."""
+
+    def __init__(self, files):
+        asked = self.asked = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                asked.append(self.path.lstrip("/"))
+                if asked[-1] not in files:
+                    return self.send_error(404)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(files[asked[-1]])))
+                self.end_headers()
+                self.wfile.write(files[asked[-1]])
+
+            def log_message(self, *args):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/"
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+
+def refusing():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{s.getsockname()[1]}/"
+
+
+@pytest.fixture(autouse=True)
+def small_sets(tmp_path, monkeypatch):
+    """Small sets in the place of the real ones, an empty cache folder, mirrors that refuse."""
+    for name, (_, _, archives) in SETS.items():
+        known = getattr(torchvision.datasets, name)
+        sums = [(file, hashlib.md5(content).hexdigest()) for file, content in archives.items()]
+        monkeypatch.setattr(known, "resources", sums)
+        monkeypatch.setattr(known, "mirrors", [refusing()])
+    monkeypatch.setattr(mnist, "GIVE_UP_AFTER", 0.4)
+    monkeypatch.setenv("VAE_LESSONS_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    servers = []
+
+    def start(name, files):
+        servers.append(Server(files))
+        urls = [server.url for server in servers]
+        monkeypatch.setattr(getattr(torchvision.datasets, name), "mirrors", urls)
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.http.shutdown()
+        server.http.server_close()
+
+
+def put(tmp_path, name, archives):
+    folder = tmp_path / "cache" / name / "raw"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in archives.items():
+        (folder / file).write_bytes(content)
+    return folder
+
+
+def assert_loaded(name):
+    images, labels, _ = SETS[name]
+    for split, part in (("train", slice(0, 12)), ("test", slice(12, 19))):
+        loaded = load_images(name, split)
+        assert isinstance(loaded, Digits) and loaded.source == name
+        assert loaded.images.dtype == torch.uint8 and loaded.labels.dtype == torch.int64
+        assert loaded.images.equal(images[part]) and loaded.labels.equal(labels[part])
+
+
+@every_set
+def test_set_from_archives_in_the_cache_folder(tmp_path, capfd, name):
+    folder = put(tmp_path, name, SETS[name][2])
+    assert_loaded(name)
+    assert capfd.readouterr().out.splitlines() == [
+        f"Data: {name}, 12 training images of 28 x 28 grey pixels.",
+        f"Data: {name}, 7 test images of 28 x 28 grey pixels.",
+    ]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(SETS[name][2])
+
+
+@every_set
+def test_missing_set_is_downloaded_once(tmp_path, serve, name):
+    server = serve(name, SETS[name][2])
+    assert_loaded(name)
+    assert_loaded(name)
+    assert sorted(server.asked) == sorted(SETS[name][2])
+    folder = tmp_path / "cache" / name / "raw"
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == SETS[name][2]
+
+
+def test_damaged_archive_is_fetched_anew(tmp_path, serve):
+    archives = SETS["KMNIST"][2]
+    file = next(iter(archives))
+    put(tmp_path, "KMNIST", {**archives, file: archives[file][:-3] + b"???"})
+    server = serve("KMNIST", archives)
+    assert_loaded("KMNIST")
+    assert server.asked == [file]
+
+
+def test_the_archives_of_another_set_are_not_taken(tmp_path):
+    put(tmp_path, "KMNIST", SETS["FashionMNIST"][2])
+    with pytest.raises(ImagesUnavailable, match="KMNIST could not be had"):
+        load_images("KMNIST")
+
+
+def test_second_mirror_takes_over(serve):
+    first = serve("KMNIST", {})
+    second = serve("KMNIST", SETS["KMNIST"][2])
+    assert_loaded("KMNIST")
+    assert len(first.asked) == 1 and len(second.asked) == 4
+
+
+def test_mirror_that_delivers_something_else_is_named(tmp_path, serve):
+    serve("KMNIST", SETS["FashionMNIST"][2])
+    with pytest.raises(ImagesUnavailable, match="127.0.0.1: .* arrived damaged"):
+        load_images("KMNIST")
+    assert list((tmp_path / "cache" / "KMNIST" / "raw").iterdir()) == []
+
+
+def test_silent_mirror_is_left_after_a_moment(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        monkeypatch.setattr(torchvision.datasets.KMNIST, "mirrors", [url])
+        started = time.monotonic()
+        with pytest.raises(ImagesUnavailable, match="no answer|timed out"):
+            load_images("KMNIST")
+        assert time.monotonic() - started < 5
+
+
+@every_set
+def test_message_says_which_archives_to_put_where(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ImagesUnavailable) as caught:
+        load_images(name)
+    message = str(caught.value)
+    assert f"~/cache/{name}/raw" in message and "connect to the internet" in message
+    assert all(file in message for file in SETS[name][2])
+
+
+def test_cache_folder_that_cannot_be_used(tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("VAE_LESSONS_DATA", str(tmp_path / "file"))
+    with pytest.raises(ImagesUnavailable, match="cannot be read or written.*(?s:.*)VAE_LESSONS"):
+        load_images("KMNIST")
+
+
+def test_mnist_by_name_is_the_books_digits(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pictures, "load_digits", lambda split: asked.append(split) or "the digits")
+    assert load_images() == load_images("MNIST", "test") == "the digits"
+    assert asked == ["train", "test"]
+
+
+def test_wrong_name_and_split():
+    with pytest.raises(ValueError, match="name is 'CIFAR'; choose one of 'MNIST', 'Fashion"):
+        load_images("CIFAR")
+    with pytest.raises(ValueError, match="split is 'all'"):
+        load_images("KMNIST", "all")

@@ -58,9 +58,10 @@ def test_says_what_to_do_where_there_is_neither(run_cell):
 @pytest.fixture
 def copy_of_the_book(monkeypatch, tmp_path):
     """The settings and the notebooks, in a folder where they may be changed."""
-    (tmp_path / "book").mkdir()
     for path in [notebooks.CONFIG, *notebooks.paths()]:
-        shutil.copy(path, tmp_path / path.relative_to(ROOT))
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     monkeypatch.setattr(notebooks, "CONFIG", tmp_path / "_config.yml")
 

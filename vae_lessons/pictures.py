@@ -1,13 +1,104 @@
-"""Pictures from a folder of the reader's own, in place of the digits."""
+"""Other pictures in place of the digits: sets by name, or a folder of the reader's own."""
 
+import gzip
+import shutil
+import tempfile
+import urllib.parse
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from vae_lessons.data import SPLITS, Digits, announce, check_choice
+from vae_lessons.data import SPLITS, Digits, announce, check_choice, load_digits
+from vae_lessons.mnist import (
+    STEMS,
+    _is_sound,
+    _read_files,
+    _short,
+    _temporary_folder,
+    _try_mirror,
+    data_folder,
+)
 
+NAMES = ("MNIST", "FashionMNIST", "KMNIST")
 LEFT_BY_WINDOWS = ("Thumbs.db", "desktop.ini")
+
+
+class ImagesUnavailable(RuntimeError):
+    """A set of images is neither in the cache folder nor to be had; the message says what to do."""
+
+
+def load_images(name="MNIST", split="train"):
+    """A set of 28 x 28 grey images in ten classes, by its name in torchvision.
+
+    "MNIST" is what ``load_digits`` gives: drawn digits where MNIST cannot be had. "FashionMNIST"
+    holds clothes, "KMNIST" Japanese characters; nothing takes their place. Their archives lie in
+    the cache folder, are verified each time, and are downloaded where they are missing.
+
+    Shapes: images (N, 28, 28) uint8, labels (N,) int64.
+    Raises: ValueError for another name or split; ImagesUnavailable if the set cannot be had.
+    Source: Xiao, Rasul & Vollgraf (2017); Clanuwat et al. (2018).
+    """
+    check_choice("name", name, NAMES)
+    check_choice("split", split, SPLITS)
+    if name == "MNIST":
+        return load_digits(split)
+    try:
+        _ensure_archives(name)
+        digits = Digits(*_read_archives(_archive_folder(name), STEMS[split]), name)
+    except OSError as error:
+        raise _unavailable(name, f"a file cannot be read or written ({error.strerror})") from None
+    announce(digits, split)
+    return digits
+
+
+def _archive_folder(name):
+    return data_folder() / name / "raw"
+
+
+def _archives(name):
+    """Names and MD5 sums of the four archives of a set, and where to find them."""
+    from torchvision import datasets  # imported here: it takes a second
+
+    return dict(getattr(datasets, name).resources), getattr(datasets, name).mirrors
+
+
+def _ensure_archives(name):
+    archives, mirrors = _archives(name)
+    folder, reasons = _archive_folder(name), []
+    lacking = {file: md5 for file, md5 in archives.items() if not _is_sound(folder / file, md5)}
+    if not lacking:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"Downloading {name} ...", flush=True)
+    for mirror in mirrors:
+        with _temporary_folder(folder) as part:
+            reason = _try_mirror(mirror, lacking, Path(part))
+        if reason is None:
+            return
+        reasons.append(f"{urllib.parse.urlsplit(mirror).hostname}: {reason}")
+    raise _unavailable(name, f"the download failed ({'; '.join(reasons)})")
+
+
+def _read_archives(folder, stem):
+    """Images and labels of the split whose files begin with ``stem``, unpacked for the moment."""
+    with tempfile.TemporaryDirectory() as unpacked:
+        for kind in ("images-idx3", "labels-idx1"):
+            file = f"{stem}-{kind}-ubyte"
+            with gzip.open(folder / f"{file}.gz") as source, open(Path(unpacked, file), "wb") as to:
+                shutil.copyfileobj(source, to)
+        return _read_files(Path(unpacked, stem))
+
+
+def _unavailable(name, reason):
+    files = "\n".join(f"      {file}" for file in _archives(name)[0])
+    return ImagesUnavailable(
+        f"{name} could not be had: {reason}.\n"
+        f"To get {name}: connect to the internet and run this again;\n"
+        f"  or put these four archives into the folder {_short(_archive_folder(name))}:\n{files}\n"
+        "  or set the environment variable VAE_LESSONS_DATA to a folder that holds "
+        f"{name}/raw with them."
+    )
 
 
 def load_pictures(folder, split="train"):

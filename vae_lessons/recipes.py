@@ -2,9 +2,11 @@
 
 Whoever opens one chapter alone waits for its training and gets the same model. The key of a
 stored model holds the recipe, the data, the source of the modules that the recipe names and of
-all behind them, and the version of torch, so that a change in any of them trains anew.
+all behind them, the version of torch, and the parameters of the models that this one is built on,
+so that a change in any of them trains anew.
 """
 
+import copy
 import hashlib
 import inspect
 import pathlib
@@ -18,12 +20,23 @@ from vae_lessons.autoencoder import Autoencoder, negative_squared_error
 from vae_lessons.classifier import Classifier, fit_classifier
 from vae_lessons.conditional_vae import ConditionalVAE
 from vae_lessons.conv_vae import ConvVAE
-from vae_lessons.data import as_vectors
+from vae_lessons.data import as_vectors, binarize
 from vae_lessons.elbo import elbo_terms
+from vae_lessons.grey_vae import GreyVAE, mean_mixture
+from vae_lessons.hierarchical_vae import GaussianVAE, HierarchicalVAE
+from vae_lessons.mlp import start_bias_at
 from vae_lessons.mnist import data_folder
 from vae_lessons.progress import Progress
 from vae_lessons.training import Epoch, cosine, fit, history_line, matmul_precision, warm_up
 from vae_lessons.vae import VAE, mean_image_logits
+from vae_lessons.vq_vae import (
+    NUM_POSITIONS,
+    VQVAE,
+    CausalPrior,
+    log_frequencies,
+    restart_entries,
+    vq_objective,
+)
 
 PACKAGE = pathlib.Path(__file__).parent
 
@@ -126,6 +139,117 @@ def conditional_vae(train, test):
     return train_once("conditional_vae", build, learn, train, test)
 
 
+def vq_vae(train, test):
+    """A VQ-VAE of 64 entries that start on vectors of images, and its history; binarised pixels.
+
+    After the first of two epochs the entries that nobody chooses are restarted.
+
+    Shapes: train, test are ``data.Digits`` of 28 x 28 pixels.  Source: chapter "vq_vae".
+    """
+    def build(x):
+        return VQVAE(codebook_size=64, output_bias=mean_image_logits(x))
+
+    def learn(model, x, test_x):
+        generator = torch.Generator().manual_seed(0)
+        some = binarize(x[:10_000], generator)
+        restart_entries(model, some[:1000], torch.ones(64, dtype=torch.bool), generator)
+
+        def restart_the_dead(number):
+            if number == 1:
+                dead = torch.ones(64, dtype=torch.bool)
+                with torch.no_grad():
+                    dead[model.encode_codes(some).unique()] = False
+                restart_entries(model, some[:1000], dead, generator)
+
+        return fit(model, x, vq_objective, epochs=2, learning_rate=1e-2, schedule=cosine(),
+                   binarized=True, precision="medium", name="vq_vae",
+                   after_epoch=restart_the_dead)
+
+    return train_once("vq_vae", build, learn, train, test)
+
+
+def vq_prior(model, train, test):
+    """The causal prior over the codes that a ``vq_vae`` gives the images, and its history.
+
+    It starts near the prior that draws each position on its own.
+
+    Shapes: train, test are ``data.Digits`` of 28 x 28 pixels.  Source: chapter "vq_vae".
+    """
+    def build(x):
+        return CausalPrior(NUM_POSITIONS, len(model.codebook))
+
+    def learn(prior, x, test_x):
+        def codes(x):
+            with torch.no_grad():
+                return torch.cat([model.encode_codes(part) for part in x.split(1000)])
+
+        def log_prob_of_codes(prior, x, generator):
+            return prior.log_prob(codes(x))
+
+        tossed = binarize(x, torch.Generator().manual_seed(0))
+        start_bias_at(prior.bias, log_frequencies(codes(tossed), len(model.codebook)))
+
+        return fit(prior, x, log_prob_of_codes, epochs=2, learning_rate=1e-2, schedule=cosine(),
+                   binarized=True, precision="medium", name="vq_prior")
+
+    return train_once("vq_prior", build, learn, train, test, model)
+
+
+def stacked_vae(lower, train, test):
+    """A second layer of ten latents on a ``deep_vae`` that stays as it is, and its history.
+
+    The KL of the upper layer is warmed up; binarised pixels.
+
+    Shapes: train, test are ``data.Digits``.  Source: chapter "hierarchical_vae".
+    """
+    def build(x):
+        upper = GaussianVAE(input_dim=40, hidden_dim=400, latent_dim=10)
+        return HierarchicalVAE(copy.deepcopy(lower), upper)
+
+    def learn(model, x, test_x):
+        def upper_terms(model, x, generator):
+            with torch.no_grad():
+                z1, _ = model.lower.sample_posterior(x, generator)
+            return elbo_terms(model.upper, z1, generator)
+
+        return fit(model, x, upper_terms, epochs=2, learning_rate=3e-3, schedule=cosine(),
+                   kl_weight=warm_up(0.5), binarized=True, precision="medium",
+                   name="stacked_vae")
+
+    return train_once("stacked_vae", build, learn, train, test, lower)
+
+
+def two_layer_vae(stacked, train, test):
+    """Both layers of a ``stacked_vae`` trained together for two more epochs, and the history.
+
+    Shapes: train, test are ``data.Digits``.  Source: chapter "hierarchical_vae".
+    """
+    def build(x):
+        return copy.deepcopy(stacked).requires_grad_(True)
+
+    def learn(model, x, test_x):
+        return fit(model, x, elbo_terms, epochs=2, learning_rate=1e-3, schedule=cosine(),
+                   binarized=True, precision="medium", name="two_layer_vae")
+
+    return train_once("two_layer_vae", build, learn, train, test, stacked)
+
+
+def grey_vae(train, test):
+    """A VAE for grey pixels with the KL warmed up, and its history.
+
+    Shapes: train, test are ``data.Digits``.  Source: chapter "compression".
+    """
+    def build(x):
+        return GreyVAE(x.shape[1], 300, 30, layers=2, activation=nn.GELU, start=mean_mixture(x))
+
+    def learn(model, x, test_x):
+        return fit(model, x, elbo_terms, epochs=6, learning_rate=4e-3, schedule=cosine(),
+                   kl_weight=warm_up(0.3), test_images=test_x, precision="medium",
+                   name="grey_vae")
+
+    return train_once("grey_vae", build, learn, train, test)
+
+
 def judge(train, test):
     """The classifier that judges samples throughout the book.
 
@@ -140,9 +264,10 @@ def judge(train, test):
     return model
 
 
-def train_once(name, build, learn, train, test):
+def train_once(name, build, learn, train, test, *behind):
     """The model and history of ``learn(build(x), x, test_x)``, from the cache if they are there.
 
+    ``behind`` are the trained models that this one is built on; for others it is trained anew.
     A lock keeps two notebooks from training the same model at once, and a file is put in place
     only when it is whole.
     """
@@ -151,7 +276,9 @@ def train_once(name, build, learn, train, test):
     model = build(x)
     folder = data_folder() / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{name}-{_key(build, learn, *train[:2], *test[:2])}.pt"
+    data = [*train[:2], *test[:2]]
+    data += [value for one in behind for value in one.state_dict().values()]
+    file = folder / f"{name}-{_key(build, learn, *data)}.pt"
     with FileLock(f"{file}.lock"):
         if not file.exists():
             history = learn(model, x, test_x)
