@@ -111,7 +111,7 @@ def remove_strangers(keys):
 
 def run(stale, keys):
     """Run these notebooks under pytest and record those that ran to their end."""
-    print(f"Running them, {WORKERS} at a time. All of them take about 10 minutes.", flush=True)
+    print(f"Running them, {WORKERS} at a time. All of them take about 13 minutes.", flush=True)
     copies = {name: copied(name) for name in stale}
     try:
         command = pytest_command(copies.values())

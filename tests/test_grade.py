@@ -56,6 +56,7 @@ def graded(tmp_path, *cells):
     ["%matplotlib inline\n!false", "%%time\n" + GOOD],      # what only IPython understands
     ["for _ in range(1000): print('x' * 10_000)", GOOD],    # 10 MB
     [GOOD + "\nchecks = None"],                             # its own name, not ours
+    ["torch.optim.Adam([torch.zeros(1, requires_grad=True)])", GOOD],  # makes torch wrap functions
     ["import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()\ndisplay(1)", GOOD],
 ])
 def test_a_right_answer_counts_whatever_stands_around_it(tmp_path, cells):
@@ -208,10 +209,12 @@ def test_the_summary_counts():
     rows = [row("ann"), row("bob", 0, "sign"), row("carl", 0, "sign"), row("dora", 0, "mean"),
             row("emil", 0, "stub")._replace(status="not attempted"),
             Row("fay", "", 0, 0, "not graded", "no notebook", "fay.ipynb", "1")]
+    rows += [row("gus", 0, f"sign [{LOOK}: it replaces x.]")] * 2
     text = summary(rows)
     line = next(line for line in text.splitlines() if "kl_to_prior" in line)
-    assert line.split() == ["kl_to_prior", "4", "1", "0.4", "of", "2", "sign"]
-    assert text.startswith("6 students, 6 notebooks.") and "fay.ipynb: no notebook" in text
+    assert line.split() == ["kl_to_prior", "6", "1", "0.3", "of", "2", "sign"]
+    assert text.startswith("7 students, 7 notebooks.") and "fay.ipynb: no notebook" in text
+    assert text.count(f"  gus.ipynb: {LOOK}: it replaces x.") == 1
 
 
 @pytest.mark.parametrize("option", ["--jobs", "--seconds", "--step-seconds", "--memory"])

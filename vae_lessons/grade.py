@@ -103,7 +103,8 @@ def grade_notebook(path, limits, stop=None):
         if step in exercises:
             results[step] = not_graded(step, why)
     late = f"Not graded: the notebook crashed too often, or took over {limits.seconds:.0f} s."
-    remark = f" [{LOOK}: it replaces {', '.join(changed)}.]" if changed else ""
+    names = ", ".join(dict.fromkeys(changed))
+    remark = f" [{LOOK}: it replaces {names}.]" if changed else ""
     ordered = [results.get(name) or not_graded(name, late) for name in exercises]
     return [result._replace(hint=(result.hint + remark).strip()) for result in ordered]
 
@@ -244,8 +245,8 @@ def summary(rows):
         common = hints.most_common(1)[0][0][:60] if hints else ""
         lines.append([name, str(len(tried)), str(sum(row.status == RIGHT for row in mine)),
                       f"{mean(row.points for row in mine):.1f} of {mine[0].out_of}", common])
-    look = [f"  {row.notebook}: {row.hint}" for row in rows
-            if not row.exercise or LOOK in row.hint]
+    look = [f"  {row.notebook}: {row.hint[max(0, row.hint.find(LOOK)):].rstrip(']')}"
+            for row in rows if not row.exercise or LOOK in row.hint]
     parts = [f"{len({row.student for row in rows})} students, "
              f"{len({row.notebook for row in rows})} notebooks."]
     parts += [text_table(header, lines)] if lines else []

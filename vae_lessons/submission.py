@@ -23,6 +23,8 @@ CHECKS = {name: each for name, each in vars(checks).items() if hasattr(each, "ou
 LARGEST_FILE = 50_000_000  # bytes of a notebook
 NAMED = re.compile(r"\bchecks\.(\w+)|^(?:def|class) (\w+)", re.MULTILINE)
 GIB = 2**30
+# The first optimiser makes torch wrap some of its own functions, which is nobody's tampering.
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])
 
 
 class Limits(NamedTuple):
