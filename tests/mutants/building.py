@@ -685,7 +685,7 @@ WRONG = {
         ("randomness", "one after the other", lambda images, generator:
             binary_with()(images, from_the_seed(generator))),
         ("value", "always be 1", binary_with(draw=torch.randn)),
-        ("type", "raised NotImplementedError", lambda images, generator:
+        ("type", "not implemented for", lambda images, generator:
             torch.bernoulli(images.flatten(1), generator=generator)),
         ("value", "neither 0 nor 1", lambda images, generator: images.flatten(1) / 255),
         ("axis", "Rows and columns", binary_with(rows=lambda images: images.mT.flatten(1))),

@@ -130,6 +130,10 @@ def mended_step(answer):
             plain(fair, remember=True),
         "Nothing has changed: both faults are still there.": plain([1, 1, 1], remember=True),
         "The parts are added up. The loss of a batch is a mean over its images.": plain([1, 1, 1]),
+        "Only the last part has moved the parameters. Where are the other gradients lost?":
+            plain([0, 0, 1]),
+        "Only the last part has moved the parameters, and by its share. Where are the others lost?":
+            plain([0, 0, 1 / 9]),
         "Every part counts the same. But the last holds one image, and the others four.":
             plain([1 / 3] * 3),
     }
