@@ -81,7 +81,7 @@ def test_cells_are_short(word):
 
 def package_names():
     """The public functions and classes of the package, with the module of each."""
-    for path in sorted((ROOT / "vae_lessons").glob("*.py")):
+    for path in sorted((ROOT / "vae_lessons").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 yield node.name, path.stem
